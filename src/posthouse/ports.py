@@ -1,0 +1,315 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Every seam of the house on one page: what the inside may ask of the machine and the network.
+
+`app.py` joins each port to an implementation; `sim/` joins them to a simulated world. A port has at most
+about ten methods; a new one needs an ADR. Times are seconds since the epoch as float unless said otherwise.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol, TypeVar
+
+from posthouse.mail.envelope import Envelope
+from posthouse.outcome import Outcome
+
+T = TypeVar("T")
+Value = int | float | str | bytes | None
+Row = tuple[Any, ...]
+Buffer = bytes | bytearray | memoryview
+IPAddress = ipaddress.IPv4Address | ipaddress.IPv6Address
+
+
+# --- time, chance, threads ------------------------------------------------------------------------
+
+
+class Clock(Protocol):
+    def wall(self) -> float:
+        """Seconds since the epoch; may jump."""
+
+    def monotonic(self) -> float:
+        """Seconds from an arbitrary start; never jumps."""
+
+
+class Entropy(Protocol):
+    def octets(self, count: int) -> bytes:
+        """Unpredictable octets (predictable only in a simulation)."""
+
+
+class Workers(Protocol):
+    """Threads, where the inside needs one. Inline in a simulation."""
+
+    async def run(self, function: Callable[[], T], *, pool: str = "disk") -> T:
+        """Run a blocking function in a bounded pool: `disk`, `hash` (passwords), `read` (database), `resolve`."""
+
+    def committer(self, commit: Callable[[list[Any]], None]) -> Callable[[Any], None]:
+        """Start the one thread that calls `commit(batch)` with everything handed in since its last return.
+
+        The returned function hands one item in, from the loop's thread, without waiting. `commit` answers each
+        item itself (see `call_back`). An empty list asks it to do idle work; None ends it.
+        """
+
+    def call_back(self, calls: Sequence[Callable[[], None]]) -> None:
+        """From a worker thread: run these in the loop's thread, in order, with one wake-up."""
+
+    async def close(self) -> None: ...
+
+
+# --- disk -----------------------------------------------------------------------------------------
+
+
+class AppendFile(Protocol):
+    """A file that only grows. Writes are not durable before `sync`."""
+
+    size: int
+
+    def write(self, buffers: Sequence[Buffer]) -> None:
+        """Append all buffers in order (writev), completely, or raise OSError."""
+
+    def sync(self) -> None:
+        """fdatasync."""
+
+    def truncate(self, size: int) -> None: ...
+
+    def close(self) -> None: ...
+
+
+class Disk(Protocol):
+    """The files of the data directory, apart from the database's own. Paths are absolute."""
+
+    def append(self, path: Path) -> AppendFile:
+        """Open for appending; created (0600) when missing."""
+
+    def map(self, path: Path) -> memoryview:
+        """The file's present octets, mapped read-only; the view keeps the map alive after unlink."""
+
+    def names(self, folder: Path) -> list[str]:
+        """Sorted names in a folder; empty when there is none."""
+
+    def make_folder(self, folder: Path) -> None:
+        """0700, with parents; synced into its parent."""
+
+    def rename(self, old: Path, new: Path) -> None:
+        """Atomic within the data directory, durable on return (the folder is synced)."""
+
+    def unlink(self, path: Path) -> None: ...
+
+    def sync_folder(self, folder: Path) -> None: ...
+
+    def free_octets(self, folder: Path) -> int: ...
+
+
+# --- the store ------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class BlobLocation:
+    """Where content lies: pack number, offset of its first octet in the pack, length in octets."""
+
+    pack: int
+    offset: int
+    length: int
+
+
+@dataclass(frozen=True, slots=True)
+class Content:
+    """A letter's octets on their way into the store: in memory, or already durable in a pack of their own.
+
+    Exactly one of `octets` and `sealed` is set. `digest` is SHA-256 over the octets, for integrity.
+    """
+
+    size: int
+    digest: bytes
+    octets: bytes | None = None
+    sealed: BlobLocation | None = None
+
+
+class Reader(Protocol):
+    """Read access inside one database snapshot. SQL has `:name` parameters."""
+
+    def row(self, sql: str, /, **parameters: Value) -> Row | None: ...
+
+    def rows(self, sql: str, /, **parameters: Value) -> list[Row]: ...
+
+
+class Transaction(Reader, Protocol):
+    """One unit of work. It sees its own changes; it may run twice, so it does nothing but this."""
+
+    def run(self, sql: str, /, **parameters: Value) -> int:
+        """Execute; return the number of rows changed."""
+
+    def many(self, sql: str, parameters: Iterable[Mapping[str, Value]], /) -> None: ...
+
+    def new_id(self) -> int:
+        """A new, growing 63-bit id (time-ordered), unique in this store."""
+
+    def append(self, content: Content, note: bytes) -> BlobLocation:
+        """Put content into the packs, durable with this unit; `note` is kept beside it for rebuilding."""
+
+
+class Database(Protocol):
+    """Runs units of work and queries; knows no rule of mail."""
+
+    async def write(self, unit: Callable[[Transaction], T]) -> T:
+        """Run a unit and return its result once it is durable. `Refusal` and other exceptions of the unit roll
+        back that unit alone and are raised here. Raises `StoreFault` when the disk or the database fails."""
+
+    async def read(self, query: Callable[[Reader], T]) -> T:
+        """Run a query on a consistent snapshot in the reader thread. Return few rows: pages, packed arrays."""
+
+    async def snapshot(self, target: Path) -> None:
+        """A consistent copy of the database in one file, while serving."""
+
+    async def close(self) -> None: ...
+
+
+class StoreFault(Exception):  # noqa: N818 - "fault" is the house's word for what the machine does to us
+    """The disk or the database failed; nothing of the unit was stored. `is_full`: for want of space."""
+
+    def __init__(self, text: str, *, is_full: bool = False) -> None:
+        super().__init__(text)
+        self.is_full = is_full
+
+
+class Spool(Protocol):
+    """Large content while it arrives: written to a pack of its own, chunk by chunk."""
+
+    async def write(self, chunk: Buffer) -> None: ...
+
+    async def seal(self) -> BlobLocation:
+        """Make it durable and part of the store (unreferenced until a unit refers to it)."""
+
+    async def discard(self) -> None: ...
+
+
+class BlobStore(Protocol):
+    """Content by location. Writing small content goes through `Transaction.append`."""
+
+    async def open(self, location: BlobLocation) -> memoryview:
+        """The octets; the view holds its pack open. Raises StoreFault when the pack is missing or short."""
+
+    def spool(self) -> Spool: ...
+
+    async def close(self) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """A hint that something changed: `topic` is "directory", "queue" or "account"; `key` the account id or 0."""
+
+    topic: str
+    key: int = 0
+
+
+class ChangeBus(Protocol):
+    """Hints after commit; the journal is the truth."""
+
+    def publish(self, change: Change) -> None: ...
+
+    def subscribe(self, topic: str, key: int, told: Callable[[Change], None]) -> Callable[[], None]:
+        """Call `told` in the loop's thread for each such change (key 0: all keys); returns the unsubscriber."""
+
+
+# --- names and other servers ----------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class MxRecord:
+    preference: int
+    host: str  # A-label, lower case, no final dot; "" is the null MX of RFC 7505
+
+
+class NameNotFound(Exception):  # noqa: N818 - an answer of DNS, not a fault
+    """NXDOMAIN: the name does not exist. (A name without such records gives an empty list.)"""
+
+
+class ResolverFault(Exception):  # noqa: N818 - as StoreFault
+    """SERVFAIL, time-out, no server: nothing is known, try later."""
+
+
+class Resolver(Protocol):
+    """DNS. All methods raise NameNotFound or ResolverFault. Answers are cached by their TTL."""
+
+    async def mx(self, domain: str) -> list[MxRecord]: ...
+
+    async def addresses(self, host: str) -> list[IPAddress]:
+        """AAAA and A."""
+
+    async def txt(self, name: str) -> list[bytes]: ...
+
+    async def names(self, address: IPAddress) -> list[str]:
+        """PTR."""
+
+
+@dataclass(frozen=True, slots=True)
+class TlsInfo:
+    """What a TLS handshake agreed on. `binding` is the tls-server-end-point value where it is known."""
+
+    version: str  # "TLSv1.3"
+    cipher: str
+    server_name: str | None = None  # SNI
+    is_verified: bool = False  # the peer's certificate chain and name were checked
+    binding: bytes | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Peer:
+    """The other end of an accepted connection."""
+
+    address: str  # IP text, or "unix"
+    port: int
+    local_address: str
+    local_port: int
+    trace: str  # id of this connection in logs and history
+
+    @property
+    def is_loopback(self) -> bool:
+        return self.address == "unix" or ipaddress.ip_address(self.address).is_loopback
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """One address to try for one next hop. `host` is the name for TLS and diagnostics."""
+
+    host: str
+    address: str
+    port: int = 25
+    tls: str = "opportunistic"  # "none", "opportunistic", "require" (any certificate), "verify"; "implicit" = TLS first, verified
+    username: str | None = None  # for a smart host
+    password: str | None = None
+    helo: str = "localhost"
+    is_lmtp: bool = False
+
+
+class MailConnection(Protocol):
+    """An SMTP session to one host, ready for mail transactions, one at a time."""
+
+    extensions: Mapping[str, str]  # EHLO keyword in upper case -> its parameters
+    tls: TlsInfo | None
+
+    @property
+    def is_usable(self) -> bool:
+        """Whether another transaction may be tried on it."""
+
+    async def send(self, envelope: Envelope, content: Sequence[Buffer]) -> list[Outcome]:
+        """One mail transaction; one outcome per forward-path, in order. Never raises for what the peer does."""
+
+    async def close(self) -> None:
+        """QUIT, briefly, then close."""
+
+
+class ConnectFault(Exception):  # noqa: N818 - as StoreFault
+    """No session with that host. `outcome` says why; `host_is_down` that other letters would meet the same."""
+
+    def __init__(self, outcome: Outcome, *, host_is_down: bool = True) -> None:
+        super().__init__(outcome.diagnostic)
+        self.outcome = outcome
+        self.host_is_down = host_is_down
+
+
+class MailTransport(Protocol):
+    def connect(self, target: Target) -> Awaitable[MailConnection]:
+        """Connect, greet, EHLO, STARTTLS, AUTH as the target says. Raises ConnectFault."""
