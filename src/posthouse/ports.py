@@ -174,6 +174,10 @@ class StoreFault(Exception):  # noqa: N818 - "fault" is the house's word for wha
         self.is_full = is_full
 
 
+class Conflict(Exception):  # noqa: N818 - an answer, not a fault
+    """A unit broke a rule of the schema (unique, foreign key, check) and was rolled back, alone."""
+
+
 class Spool(Protocol):
     """Large content while it arrives: written to a pack of its own, chunk by chunk."""
 
@@ -267,7 +271,8 @@ class Peer:
 
     @property
     def is_loopback(self) -> bool:
-        return self.address == "unix" or ipaddress.ip_address(self.address).is_loopback
+        """From this machine. 127.0.0.0/8 and ::1; mapped IPv4 addresses do not occur here (see net/peer.py)."""
+        return self.address.startswith("127.") or self.address in ("unix", "::1")
 
 
 @dataclass(frozen=True, slots=True)
@@ -277,7 +282,7 @@ class Target:
     host: str
     address: str
     port: int = 25
-    tls: str = "opportunistic"  # "none", "opportunistic", "require" (any certificate), "verify"; "implicit" = TLS first, verified
+    tls: str = "opportunistic"  # or "none", "require" (any certificate), "verify", "implicit" (TLS first, verified)
     username: str | None = None  # for a smart host
     password: str | None = None
     helo: str = "localhost"

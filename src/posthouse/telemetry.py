@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import logging
 import sys
+from collections.abc import Callable
 from typing import Any
 
 import structlog
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
 Log = Any  # structlog.typing.FilteringBoundLogger, whose methods are dynamic
 
@@ -41,3 +43,36 @@ def logger(part: str) -> Log:
 def trace_id(octets: bytes) -> str:
     """A short id that follows a letter from connection to delivery; octets come from Entropy (8 of them)."""
     return octets.hex()
+
+
+class Metrics:
+    """What Prometheus reads. Names are `posthouse_…`; counters count since the start of the process."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        self.letters = self._counter("letters_accepted", "Letters made durable, by where they came from", "origin")
+        self.octets = self._counter("octets_accepted", "Octets of accepted letters, by where they came from", "origin")
+        self.refusals = self._counter("refusals", "Replies of class 4 and 5, by enhanced status", "status")
+        self.logins = self._counter("logins", "Login attempts, by result", "result")
+        self.attempts = self._counter("delivery_attempts", "Recipients attempted at other servers", "result")
+        self.reports = self._counter("reports", "DSNs written, by action", "action")
+        self.sessions = self._counter("sessions", "Connections accepted, by protocol", "protocol")
+        self.open_sessions = Gauge(
+            "posthouse_open_sessions", "Connections open now, by protocol", ["protocol"], registry=self.registry
+        )
+        self.accept_seconds = Histogram(
+            "posthouse_accept_seconds",
+            "From the final dot to the reply",
+            buckets=(0.001, 0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 5),
+            registry=self.registry,
+        )
+
+    def _counter(self, name: str, text: str, label: str) -> Counter:
+        return Counter(f"posthouse_{name}", text, [label], registry=self.registry)
+
+    def gauge(self, name: str, text: str, value: Callable[[], float]) -> None:
+        """A gauge that is read when Prometheus asks."""
+        Gauge(f"posthouse_{name}", text, registry=self.registry).set_function(value)
+
+    def page(self) -> bytes:
+        return generate_latest(self.registry)

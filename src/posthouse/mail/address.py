@@ -21,15 +21,13 @@ MAX_PATH = 254  # octets between the angle brackets, RFC 5321 §4.5.3.1.3 (256 w
 MAX_LABEL = 63  # octets, RFC 1035 §2.3.4
 
 _ATEXT = r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~\-]"
-_UTEXT = r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~\-\u0080-\U0010ffff]"
+_UTEXT = r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~\-\u0080-\ud7ff\ue000-\U0010ffff]"
 _DOT_STRING = re.compile(rf"{_ATEXT}+(?:\.{_ATEXT}+)*")
 _DOT_STRING_UTF8 = re.compile(rf"{_UTEXT}+(?:\.{_UTEXT}+)*")
 # quoted-string of RFC 5321 §4.1.2: qtextSMTP or quoted-pairSMTP, no control characters.
-_QUOTED = re.compile(r'"((?:[ !#-\[\]-~\u0080-\U0010ffff]|\\[ -~])*)"')
+_QUOTED = re.compile(r'"((?:[ !#-\[\]-~\u0080-\ud7ff\ue000-\U0010ffff]|\\[ -~])*)"')
 # sub-domain = Let-dig [Ldh-str]; underscores occur in real host names and are let through on the right of @.
-_LDH_DOMAIN = re.compile(
-    r"(?:[a-z0-9_](?:[a-z0-9_\-]{0,61}[a-z0-9_])?)(?:\.[a-z0-9_](?:[a-z0-9_\-]{0,61}[a-z0-9_])?)*"
-)
+_LDH_DOMAIN = re.compile(r"(?:[a-z0-9_](?:[a-z0-9_\-]{0,61}[a-z0-9_])?)(?:\.[a-z0-9_](?:[a-z0-9_\-]{0,61}[a-z0-9_])?)*")
 _GENERAL_LITERAL = re.compile(r"[A-Za-z0-9\-]*[A-Za-z0-9]:[!-Z^-~]+")
 
 
@@ -46,6 +44,8 @@ class Domain:
     @classmethod
     def parse(cls, text: str) -> Domain:
         """Raise `AddressError` unless text is a domain name or an address-literal."""
+        if len(text) > MAX_DOMAIN:  # before the cache, which would keep it
+            raise AddressError(f"the domain is longer than {MAX_DOMAIN} octets")
         return _parse_domain(text)
 
     @property
@@ -148,21 +148,23 @@ def parse_address(text: str, *, smtputf8: bool = True) -> Address:
     """
     if not smtputf8 and not text.isascii():
         raise AddressError("non-ASCII address without SMTPUTF8")
-    local, domain_text = _split(text)
-    domain = _parse_domain(domain_text)
-    if len(local.encode("utf-8", "surrogatepass")) > MAX_LOCAL_PART:
-        raise AddressError(f"the local part is longer than {MAX_LOCAL_PART} octets")
-    if len(text.encode("utf-8", "surrogatepass")) > MAX_PATH:
+    if len(text.encode("utf-8", "replace")) > MAX_PATH:
         raise AddressError(f"the address is longer than {MAX_PATH} octets")
-    return Address(local, domain)
+    written, local, domain_text = _split(text)
+    if len(written.encode("utf-8", "replace")) > MAX_LOCAL_PART:
+        raise AddressError(f"the local part is longer than {MAX_LOCAL_PART} octets")
+    if domain_text.endswith("."):
+        raise AddressError("the domain ends with a dot")
+    return Address(local, _parse_domain(domain_text))
 
 
-def _split(text: str) -> tuple[str, str]:
+def _split(text: str) -> tuple[str, str, str]:
+    """The local-part as written and unquoted, and the domain."""
     if text.startswith('"'):
         quoted = _QUOTED.match(text)
         if quoted is None or text[quoted.end() : quoted.end() + 1] != "@":
             raise AddressError("the quoted local part is not well formed")
-        return re.sub(r"\\(.)", r"\1", quoted[1]), text[quoted.end() + 1 :]
+        return quoted[0], re.sub(r"\\(.)", r"\1", quoted[1]), text[quoted.end() + 1 :]
     local, at, domain = text.rpartition("@")
     if not at:
         raise AddressError("an address needs an @ and a domain")
@@ -170,4 +172,4 @@ def _split(text: str) -> tuple[str, str]:
         raise AddressError("the local part is empty")
     if not _DOT_STRING_UTF8.fullmatch(local):
         raise AddressError("the local part has a character that needs quoting, or a stray dot")
-    return local, domain
+    return local, local, domain

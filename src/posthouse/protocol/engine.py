@@ -28,14 +28,14 @@ class RemoteProtocolError(Exception):
     """The peer said what cannot be answered within the protocol; the connection ends. (Client engines.)"""
 
 
-EventT = TypeVar("EventT", covariant=True)
+EventT_co = TypeVar("EventT_co", covariant=True)
 
 
-class Engine(Protocol[EventT]):
+class Engine(Protocol[EventT_co]):
     def receive_data(self, data: bytes) -> None:
         """Feed octets from the peer; b"" means that it closed its side."""
 
-    def next_event(self) -> EventT | Signal: ...
+    def next_event(self) -> EventT_co | Signal: ...
 
     def data_to_send(self) -> list[bytes | memoryview]:
         """Octets for the peer gathered since the last call, in order; empty when there are none."""

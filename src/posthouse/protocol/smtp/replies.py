@@ -26,7 +26,7 @@ class Reply:
 
     def encode(self) -> bytes:
         """`Reply-line = *( Reply-code "-" [ textstring ] CRLF ) Reply-code [ SP textstring ] CRLF`."""
-        status = "" if self.status is None else f"{self.status} "
+        status = "" if self.status is None else "%d.%d.%d " % self.status
         if len(self.lines) == 1:
             return f"{self.code} {status}{self.lines[0]}\r\n".encode()
         last = len(self.lines) - 1

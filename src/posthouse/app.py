@@ -1,0 +1,260 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The composition root: builds the house from its settings on a machine. The only place that constructs.
+
+`open_house` gives the services on an open store, without listeners: the command line uses it alone when no server
+runs. `serving.py` puts listeners in front of it.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from posthouse.config import Destination, Settings
+from posthouse.mail.address import Address, Domain
+from posthouse.net.clock import SystemClock, SystemEntropy
+from posthouse.net.disk import PosixDisk
+from posthouse.net.resolver import DnsResolver
+from posthouse.net.smtp_transport import SmtpTransport
+from posthouse.net.workers import ThreadWorkers
+from posthouse.ports import Clock, Disk, Entropy, MailTransport, Resolver, Workers
+from posthouse.services.acceptance import Acceptance
+from posthouse.services.administration import Administration
+from posthouse.services.bounce import Bounce
+from posthouse.services.carrier import Carrier
+from posthouse.services.delivery import Delivery, ReportPoster
+from posthouse.services.directory import Directory
+from posthouse.services.guard import Guard
+from posthouse.services.keys import DomainKeys
+from posthouse.services.limits import RateLimit
+from posthouse.services.login import Login
+from posthouse.services.maildrop import Maildrops
+from posthouse.services.passwords import Passwords
+from posthouse.services.queue_desk import QueueDesk
+from posthouse.services.reception import Reception
+from posthouse.services.relay import Relay
+from posthouse.services.routing import Routing, StaticRoute
+from posthouse.services.schedule import Schedule, Schedules
+from posthouse.services.settle import Settler
+from posthouse.services.signing import Signing
+from posthouse.services.submission import Submission
+from posthouse.services.waiting import WaitingDelivery
+from posthouse.store.blobs.packs import PackStore
+from posthouse.store.buses.local import LocalBus
+from posthouse.store.databases.sqlite import SqliteDatabase, open_sqlite
+from posthouse.store.sealing import KEY_OCTETS, SecretKey
+from posthouse.store.settings import StoreSettings
+from posthouse.telemetry import Metrics
+
+SECRET_FILE = "secrets.key"  # noqa: S105 - the name of a file
+
+
+@dataclass(frozen=True, slots=True)
+class Machine:
+    """What the house stands on: the real machine, or a simulated one."""
+
+    clock: Clock
+    entropy: Entropy
+    disk: Disk
+    workers: Callable[[], Workers]
+    resolver: Callable[[Settings], Resolver]
+    transport: Callable[[], MailTransport]
+    vfs: str | None = None  # SQLite's file system, None for the real one
+
+
+def real_machine() -> Machine:
+    clock, entropy = SystemClock(), SystemEntropy()
+    return Machine(
+        clock=clock,
+        entropy=entropy,
+        disk=PosixDisk(),
+        workers=ThreadWorkers,
+        resolver=lambda settings: DnsResolver(clock, settings.resolver.servers),
+        transport=lambda: SmtpTransport(entropy),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class House:
+    """Everything behind the listeners, built and joined."""
+
+    folder: Path
+    settings: Settings
+    machine: Machine
+    workers: Workers
+    database: SqliteDatabase
+    blobs: PackStore
+    bus: LocalBus
+    metrics: Metrics
+    directory: Directory
+    administration: Administration
+    domain_keys: DomainKeys
+    login: Login
+    reception: Reception
+    lmtp: Reception
+    submission: Submission
+    maildrops: Maildrops
+    routing: Routing
+    delivery: Delivery
+    settler: Settler
+    relay: Relay
+    queue_desk: QueueDesk
+    resolver: Resolver
+
+    async def close(self) -> None:
+        """After the listeners and the relay have stopped."""
+        self.login.close()
+        self.directory.close()
+        self.domain_keys.close()
+        await self.database.close()
+        await self.blobs.close()
+        await self.workers.close()
+
+
+def open_house(folder: Path, settings: Settings, machine: Machine) -> House:
+    """Open the store and join the services; call it in the loop's thread. Raises StoreFault, ConfigError."""
+    clock, entropy = machine.clock, machine.entropy
+    workers = machine.workers()
+    store_settings = StoreSettings(
+        seal_octets=settings.store.pack_size, reserve_octets=settings.store.reserve, vfs=machine.vfs
+    )
+    database, blobs = open_sqlite(folder, machine.disk, workers, clock, entropy, settings=store_settings)
+    bus, metrics = LocalBus(), Metrics()
+    key = SecretKey(secret_key(folder, entropy))
+    directory = Directory(database, bus, hostname=settings.hostname, alias_may_send=settings.submission.alias_may_send)
+    scram = ("SCRAM-SHA-256", "SCRAM-SHA-1") if settings.auth.scram_sha_1 else ("SCRAM-SHA-256",)
+    passwords = Passwords(workers, entropy, mechanisms=scram, iterations=settings.auth.scram_iterations)
+    guard = Guard(
+        clock,
+        failures_per_address=settings.auth.failures_per_address,
+        failures_per_account=settings.auth.failures_per_account,
+    )
+    login = Login(
+        directory,
+        database,
+        bus,
+        passwords,
+        guard,
+        clock=clock,
+        entropy=entropy,
+        key=key,
+        mechanisms=(*scram, "PLAIN", "LOGIN"),
+    )
+    domain_keys = DomainKeys(database, bus, workers, entropy, key)
+    administration = Administration(database, bus, passwords, domain_keys, clock=clock, entropy=entropy, key=key)
+    resolver = machine.resolver(settings)
+    routing = Routing(resolver, entropy, settings.hostname, routes=static_routes(settings))
+    schedules = schedules_of(settings)
+    delivery = Delivery(routing, schedules, bus)
+    sender = Address("MAILER-DAEMON", Domain.parse(settings.hostname))
+    bounce = Bounce(blobs, ReportPoster(directory, delivery, clock), clock, entropy, settings.hostname, sender=sender)
+    acceptance = Acceptance(database, delivery, bounce, metrics)
+    settler = Settler(database, clock, bus, bounce=bounce, schedules=schedules, owner=entropy.octets(8).hex())
+    carrier = Carrier(
+        database,
+        blobs,
+        machine.transport(),
+        clock,
+        routing=routing,
+        settler=settler,
+        local=WaitingDelivery(directory, delivery, blobs, clock),
+    )
+
+    def reception(kind: str, rate: int) -> Reception:
+        return Reception(
+            directory,
+            acceptance,
+            blobs,
+            clock,
+            hostname=settings.hostname,
+            max_received=settings.smtp.max_received,
+            rate=RateLimit(clock, rate, 60),
+            is_full=lambda: not blobs.has_room(),
+            kind=kind,
+        )
+
+    submission = Submission(
+        directory,
+        acceptance,
+        Signing(domain_keys),
+        blobs,
+        clock,
+        entropy,
+        hostname=settings.hostname,
+        max_received=settings.smtp.max_received,
+        rate=RateLimit(clock, settings.submission.letters_per_hour, 3600),
+        is_full=lambda: not blobs.has_room(),
+    )
+    return House(
+        folder=folder,
+        settings=settings,
+        machine=machine,
+        workers=workers,
+        database=database,
+        blobs=blobs,
+        bus=bus,
+        metrics=metrics,
+        directory=directory,
+        administration=administration,
+        domain_keys=domain_keys,
+        login=login,
+        reception=reception("mx", settings.smtp.letters_per_minute),
+        lmtp=reception("lmtp", 0),
+        submission=submission,
+        maildrops=Maildrops(database, blobs, bus, clock),
+        routing=routing,
+        delivery=delivery,
+        settler=settler,
+        relay=Relay(database, carrier, settler, clock, bus, connections=settings.queue.connections),
+        queue_desk=QueueDesk(database, settler, clock, bus),
+        resolver=resolver,
+    )
+
+
+def secret_key(folder: Path, entropy: Entropy) -> bytes:
+    """The master secret beside the database; made at first start, 0600."""
+    path = folder / SECRET_FILE
+    if path.exists():
+        return path.read_bytes()
+    octets = entropy.octets(KEY_OCTETS)
+    new = path.with_name(SECRET_FILE + ".new")
+    descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    with os.fdopen(descriptor, "wb") as file:
+        file.write(octets)
+        file.flush()
+        os.fsync(file.fileno())
+    new.replace(path)
+    folder_descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(folder_descriptor)
+    finally:
+        os.close(folder_descriptor)
+    return octets
+
+
+def static_routes(settings: Settings) -> dict[str, StaticRoute]:
+    routes = {}
+    for name, route in settings.routes.items():
+        password = route.password_file.read_text("utf-8").partition("\n")[0] if route.password_file else None
+        domain = name if name == "*" else Domain.parse(name).name
+        routes[domain] = StaticRoute.parse(route.host, tls=route.tls, username=route.username, password=password)
+    return routes
+
+
+def schedules_of(settings: Settings) -> Schedules:
+    queue = settings.queue
+    default = Schedule(
+        retry=tuple(queue.retry), warn=queue.warn, expire=queue.expire, connections=queue.connections_per_destination
+    )
+    return Schedules(default, {name: _exception(default, each) for name, each in queue.destinations.items()})
+
+
+def _exception(default: Schedule, destination: Destination) -> Schedule:
+    return Schedule(
+        retry=tuple(destination.retry) if destination.retry else default.retry,
+        warn=default.warn,
+        expire=default.expire if destination.expire is None else destination.expire,
+        connections=destination.connections or default.connections,
+    )

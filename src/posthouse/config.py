@@ -1,0 +1,272 @@
+# SPDX-License-Identifier: Apache-2.0
+"""posthouse.toml as typed values. The text of each field is the manual: the commented file that `init` writes
+and docs/reference/settings.md are printed from it. All mistakes are reported at once, with file, key and reason.
+"""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+
+from posthouse.mail.address import AddressError, Domain
+
+FILE_NAME = "posthouse.toml"
+
+_DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d|w)")
+_SECONDS = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
+_SIZE = re.compile(r"(\d+)\s*([KMGT]?)(?:i?B)?", re.IGNORECASE)
+_OCTETS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
+
+
+class ConfigError(Exception):
+    """What is wrong with the configuration, one line per mistake: `file: key: reason`."""
+
+    def __init__(self, problems: list[str]) -> None:
+        super().__init__("\n".join(problems))
+        self.problems = problems
+
+
+def parse_duration(value: object) -> float:
+    """`"30m"` → 1800.0 seconds. Units: ms, s, m, h, d, w."""
+    found = _DURATION.fullmatch(value.strip()) if isinstance(value, str) else None
+    if found is None:
+        raise ValueError('write a duration such as "30s", "15m", "4h" or "5d"')
+    return float(found[1]) * _SECONDS[found[2]]
+
+
+def parse_optional_duration(value: object) -> float | None:
+    return None if value == "" else parse_duration(value)
+
+
+def parse_size(value: object) -> int:
+    """`"50M"` → 52428800 octets. Units are powers of 1024."""
+    if isinstance(value, int) and not isinstance(value, bool) and value >= 0:
+        return value
+    found = _SIZE.fullmatch(value.strip()) if isinstance(value, str) else None
+    if found is None:
+        raise ValueError('write a size such as "200M" or "5G"')
+    return int(found[1]) * _OCTETS[found[2].upper()]
+
+
+def _host_and_port(value: str) -> str:
+    if value.startswith("unix:/"):
+        return value
+    host, colon, port = value.rpartition(":")
+    if not colon or not host or not port.isdigit() or int(port) > 65535:
+        raise ValueError('write "host:port", for example "0.0.0.0:25", "[::]:25" or "unix:/run/posthouse/lmtp"')
+    return value
+
+
+def _domain_name(value: str) -> str:
+    try:
+        return Domain.parse(value).name
+    except AddressError as error:
+        raise ValueError(str(error)) from None
+
+
+def _clock_time(value: str) -> str:
+    if not re.fullmatch(r"([01]\d|2[0-3]):[0-5]\d", value) and value:
+        raise ValueError('write a time of day such as "03:30", or "" for never')
+    return value
+
+
+Duration = Annotated[float, BeforeValidator(parse_duration)]
+OptionalDuration = Annotated[float | None, BeforeValidator(parse_optional_duration)]
+Size = Annotated[int, BeforeValidator(parse_size)]
+Endpoint = Annotated[str, AfterValidator(_host_and_port)]
+DomainName = Annotated[str, AfterValidator(_domain_name)]
+ClockTime = Annotated[str, AfterValidator(_clock_time)]
+
+
+class Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
+
+
+def setting(default: Any, text: str, **limits: Any) -> Any:
+    """A field whose default is written as in TOML (durations as "30m"), with the text of the manual."""
+    return Field(default=default, description=text, **limits)
+
+
+class Listen(Section):
+    """Where to listen: lists of "host:port" or "unix:/path"; an empty list is off."""
+
+    smtp: list[Endpoint] = setting([], "Mail from other servers (MX, port 25).")
+    submission: list[Endpoint] = setting([], "Mail from users, STARTTLS before AUTH (port 587).")
+    submissions: list[Endpoint] = setting([], "Mail from users, TLS from the first octet (port 465).")
+    lmtp: list[Endpoint] = setting([], "Mail for local recipients from a trusted neighbour (RFC 2033); never relays.")
+    pop3: list[Endpoint] = setting([], "POP3 with STLS (port 110).")
+    pop3s: list[Endpoint] = setting([], "POP3, TLS from the first octet (port 995).")
+    imap: list[Endpoint] = setting([], "IMAP with STARTTLS (port 143); not built yet.")
+    imaps: list[Endpoint] = setting([], "IMAP, TLS from the first octet (port 993); not built yet.")
+    http: list[Endpoint] = setting([], "Web and JMAP; not built yet.")
+    https: list[Endpoint] = setting([], "Web and JMAP over TLS; not built yet.")
+    metrics: list[Endpoint] = setting([], "Prometheus metrics at /metrics, health at /health; keep it local.")
+
+
+class Smtp(Section):
+    """What SMTP sessions may do."""
+
+    max_message: Size = setting("50M", "Largest letter accepted, announced as SIZE.")
+    max_recipients: int = setting(1000, "Recipients of one letter; the next one gets 452 4.5.3.", ge=100)
+    max_connections: int = setting(1000, "Sessions at once, all SMTP listeners together.", ge=1)
+    max_connections_per_address: int = setting(50, "Sessions at once from one address; loopback is exempt.", ge=1)
+    letters_per_minute: int = setting(
+        600, "Letters from one address in a minute, 0 = no limit; loopback is exempt.", ge=0
+    )
+    max_received: int = setting(100, "Received fields that make a letter a loop (RFC 5321 §6.3).", ge=100)
+    tarpit_after: int = setting(5, "Errors in one session before each further reply is delayed.", ge=1)
+    close_after: int = setting(25, "Errors in one session before it is closed.", ge=2)
+
+
+class Submission(Section):
+    """What users may send."""
+
+    letters_per_hour: int = setting(500, "Recipients that one account may write to in an hour, 0 = no limit.", ge=0)
+    alias_may_send: bool = setting(True, "An account may send as an alias address that delivers to it.")
+
+
+class Auth(Section):
+    """Who may log in, and how."""
+
+    plaintext: list[Literal["smtp", "submission", "pop3", "imap"]] = setting(
+        [], "Listeners on which a password may cross an unencrypted connection. Loopback too needs this."
+    )
+    scram_sha_1: bool = setting(False, "Offer SCRAM-SHA-1 for old clients (applies to passwords set from then on).")
+    scram_iterations: int = setting(10000, "PBKDF2 rounds of new SCRAM secrets.", ge=10000)
+    failures_per_address: int = setting(20, "Failed logins from one address in ten minutes before it must wait.", ge=3)
+    failures_per_account: int = setting(50, "Failed logins to one account in ten minutes before it must wait.", ge=3)
+
+
+class Destination(Section):
+    """Exceptions for one destination domain."""
+
+    retry: list[Duration] | None = setting(None, "As queue.retry, for this domain.")
+    expire: Annotated[float | None, BeforeValidator(lambda v: v if v is None else parse_duration(v))] = setting(
+        None, "As queue.expire, for this domain."
+    )
+    connections: int | None = setting(None, "As queue.connections_per_destination, for this domain.")
+
+
+class Queue(Section):
+    """When and how mail goes out."""
+
+    retry: list[Duration] = setting(
+        ["1m", "5m", "15m", "30m"], "The whole schedule; the last value repeats.", min_length=1
+    )
+    expire: Duration = setting("5d", "A letter that could not be delivered for so long is returned to its sender.")
+    warn: OptionalDuration = setting("4h", 'When the sender is told of a delay; "" = never.')
+    connections: int = setting(100, "Outgoing connections at once.", ge=1)
+    connections_per_destination: int = setting(5, "Outgoing connections at once to one destination.", ge=1)
+    history: Duration = setting("90d", "How long `posthouse trace` remembers finished letters.")
+    destinations: dict[DomainName, Destination] = setting(
+        {}, 'Exceptions, for example [queue.destinations."bob.test"].'
+    )
+
+
+class Route(Section):
+    """A fixed next hop."""
+
+    host: Endpoint = Field(description='"host:port"; a name is looked up (A, AAAA, not MX).')
+    tls: Literal["none", "opportunistic", "require", "verify", "implicit"] = setting(
+        "opportunistic", "`verify` checks the certificate; `implicit` is TLS from the first octet, verified."
+    )
+    username: str | None = setting(None, "Log in at the next hop (smart host); needs TLS.")
+    password_file: Path | None = setting(None, "File that holds the password, in its first line.")
+
+
+def _route(value: object) -> object:
+    return {"host": value} if isinstance(value, str) else value
+
+
+class Resolver(Section):
+    """DNS."""
+
+    servers: list[str] = setting([], 'Name servers as "address" or "address:port"; empty: the system\'s.')
+    timeout: Duration = setting("5s", "Per try.")
+
+
+class Certificate(Section):
+    certificate: Path = Field(description="PEM file with the chain, the server's own certificate first.")
+    key: Path = Field(description="PEM file with the private key.")
+
+
+class Tls(Section):
+    """Certificates; the file tls/self-signed.pem is made at first start and used where none fits."""
+
+    certificates: list[Certificate] = setting([], "Chosen by the client's SNI among the names in each certificate.")
+
+
+class Store(Section):
+    """What is kept, and where."""
+
+    pack_size: Size = setting("128M", "A pack file is sealed when it is so large.", ge=1 << 20)
+    reserve: Size = setting("200M", "Free space below which new mail gets 452; reading goes on.")
+    snapshot: ClockTime = setting("03:30", 'Time of the daily snapshot of the database (UTC); "" = never.')
+    snapshots_kept: int = setting(7, "How many daily snapshots are kept.", ge=1)
+    keep_tombstones: Duration = setting("90d", "How long a removal is remembered for clients that resynchronise.")
+    keep_dead: Duration = setting("30d", "How long the octets of a removed letter may still lie in the packs.")
+
+
+class Process(Section):
+    """The process itself."""
+
+    user: str = setting("", "User to become after binding ports, when started as root.")
+    event_loop: Literal["auto", "uvloop", "asyncio"] = setting("auto", "uvloop where it exists, or plain asyncio.")
+    log_format: Literal["auto", "json", "text"] = setting("auto", "auto: text on a terminal, JSON lines elsewhere.")
+    log_level: Literal["debug", "info", "warning", "error"] = setting("info", "The least important lines to write.")
+    drain: Duration = setting("30s", "How long sessions may finish after SIGTERM.")
+
+
+class Settings(Section):
+    hostname: DomainName = Field(description="The server's own name: greeting, Received, the MX record's target.")
+    listen: Listen = Listen()
+    smtp: Smtp = Smtp()
+    submission: Submission = Submission()
+    auth: Auth = Auth()
+    queue: Queue = Queue()
+    routes: dict[str, Annotated[Route, BeforeValidator(_route)]] = Field(
+        default={},
+        description='Fixed next hops before DNS: "bob.test" = "127.0.0.1:2626"; "*" = a smart host for all else.',
+    )
+    resolver: Resolver = Resolver()
+    tls: Tls = Tls()
+    store: Store = Store()
+    process: Process = Process()
+
+
+NOT_BUILT_YET = ("imap", "imaps", "http", "https")
+
+
+def load(folder: Path) -> Settings:
+    """Read DIR/posthouse.toml. Raise ConfigError with every mistake in it."""
+    path = folder / FILE_NAME
+    try:
+        table = tomllib.loads(path.read_text("utf-8"))
+    except FileNotFoundError:
+        raise ConfigError([f"{path}: not found; `posthouse init` writes one"]) from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError([f"{path}: cannot be read: {error}"]) from None
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError([f"{path}: not valid TOML: {error}"]) from None
+    return from_table(table, str(path))
+
+
+def from_table(table: dict[str, Any], source: str) -> Settings:
+    try:
+        return Settings.model_validate(table)
+    except ValidationError as error:
+        raise ConfigError([_problem(source, detail) for detail in error.errors()]) from None
+
+
+def _problem(source: str, detail: Any) -> str:
+    key = ".".join(str(part) for part in detail["loc"])
+    reason = str(detail["msg"]).removeprefix("Value error, ")
+    if detail["type"] == "extra_forbidden":
+        reason = "no such setting; docs/reference/settings.md lists them all"
+    elif detail["type"] == "missing":
+        reason = "missing; it has no default"
+    return f"{source}: {key}: {reason}"

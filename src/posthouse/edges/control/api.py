@@ -1,0 +1,322 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The admin API as an ASGI application: one route per verb, JSON in and out, refusals as `{"error": …}`.
+
+The same application serves the control socket and, in process, the command line when no server runs. Who can
+open the socket (0600) is the administrator; there is no other check here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import msgspec
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from posthouse import __version__
+from posthouse.edges.control import requests as bodies
+from posthouse.mail.address import Address
+from posthouse.outcome import Outcome, Refusal, Status
+from posthouse.ports import StoreFault
+from posthouse.services.administration import Administration
+from posthouse.services.checkup import Checkup
+from posthouse.services.dns_records import DnsRecord, wanted_records, zone_text
+from posthouse.services.keys import DomainKeys
+from posthouse.services.letterbox import Letterbox
+from posthouse.services.queue_desk import QueueDesk
+from posthouse.store.queue_admin import Selection
+
+T = TypeVar("T", bound=bodies.Body)
+Verb = Callable[[Request], Awaitable[Any]]
+
+MAX_BODY = 1 << 20  # octets of a request that is not a letter: some thousand alias targets
+PAGE = 500  # letters of one answer
+
+
+@dataclass(frozen=True, slots=True)
+class Office:
+    """What the API acts on. `status` gives facts of the process, `reload` reads settings and certificates again."""
+
+    administration: Administration
+    domain_keys: DomainKeys
+    queue_desk: QueueDesk
+    checkup: Checkup
+    letterbox: Letterbox
+    hostname: str
+    listens: frozenset[str]
+    max_message: int
+    status: Callable[[], dict[str, Any]]
+    reload: Callable[[], None]
+
+
+class BadRequest(Exception):  # noqa: N818 - an answer, as Refusal
+    """The request itself is not well formed; the text says where."""
+
+
+def control_app(office: Office) -> Starlette:
+    api = _Api(office)
+    return Starlette(
+        routes=[
+            _route("/v1/status", GET=api.status),
+            _route("/v1/reload", POST=api.reload),
+            _route("/v1/domains", GET=api.list_domains, POST=api.add_domain),
+            _route("/v1/domains/{name}", DELETE=api.remove_domain),
+            _route("/v1/domains/{name}/catch-all", PUT=api.set_catch_all),
+            _route("/v1/domains/{name}/dns", GET=api.dns),
+            _route("/v1/accounts", GET=api.list_accounts, POST=api.add_account),
+            _route("/v1/accounts/{address}", PATCH=api.change_account, DELETE=api.remove_account),
+            _route("/v1/accounts/{address}/addresses", POST=api.add_address),
+            _route("/v1/accounts/{address}/addresses/{extra}", DELETE=api.remove_address),
+            _route("/v1/accounts/{address}/app-passwords", GET=api.list_app_passwords, POST=api.add_app_password),
+            _route("/v1/accounts/{address}/app-passwords/{number:int}", DELETE=api.revoke_app_password),
+            _route("/v1/accounts/{address}/letters", GET=api.list_letters, POST=api.add_letter),
+            _route("/v1/accounts/{address}/letters/{letter}", GET=api.letter),
+            _route("/v1/aliases", GET=api.list_aliases, POST=api.add_alias, DELETE=api.remove_alias),
+            _route("/v1/queue", GET=api.list_queue, POST=api.act_on_queue),
+            _route("/v1/queue/{queue_id:int}", GET=api.show_queued),
+            _route("/v1/trace", GET=api.trace),
+            _route("/v1/check", GET=api.check),
+        ]
+    )
+
+
+def _route(path: str, **verbs: Verb) -> Route:
+    async def endpoint(request: Request) -> Response:
+        try:
+            result = await verbs[request.method](request)
+        except BadRequest as bad:
+            return _json({"error": str(bad)}, 400)
+        except Refusal as refusal:
+            return _json({"error": refusal.text, "status": str(refusal.status)}, 422)
+        except StoreFault as fault:
+            return _json({"error": f"the store failed: {fault}", "status": "4.3.0"}, 503)
+        return result if isinstance(result, Response) else _json(result, 200)
+
+    return Route(path, endpoint, methods=list(verbs))
+
+
+def _plain(value: object) -> object:
+    if isinstance(value, Address | Status):
+        return str(value)
+    if isinstance(value, Outcome):
+        return {"status": str(value.status), "diagnostic": value.diagnostic, "host": value.host}
+    raise NotImplementedError(f"no JSON for {type(value).__name__}")
+
+
+def _json(value: object, code: int) -> Response:
+    return Response(msgspec.json.encode(value, enc_hook=_plain), code, media_type="application/json")
+
+
+class _Api:
+    def __init__(self, office: Office) -> None:
+        self._office = office
+        self._admin = office.administration
+
+    async def _body(self, request: Request, kind: type[T]) -> T:
+        octets = await _read(request, MAX_BODY)
+        try:
+            return msgspec.json.decode(octets, type=kind)
+        except msgspec.DecodeError as error:
+            raise BadRequest(str(error)) from None
+
+    # --- the server -------------------------------------------------------------------------------
+
+    async def status(self, _request: Request) -> Any:
+        totals = await self._office.queue_desk.totals()
+        return {"version": __version__, "hostname": self._office.hostname, **self._office.status(), "queue": totals}
+
+    async def reload(self, _request: Request) -> Any:
+        self._office.reload()
+        return {}
+
+    async def check(self, request: Request) -> Any:
+        """`domain`: its DNS records; `store`: every counter and pack; neither: the machine."""
+        checkup = self._office.checkup
+        domain, store = request.query_params.get("domain", ""), request.query_params.get("store", "")
+        findings = await checkup.machine()
+        if domain:
+            findings += await checkup.domain(await self._records(domain))
+        if store:
+            findings += await checkup.store()
+        return findings
+
+    # --- domains ----------------------------------------------------------------------------------
+
+    async def list_domains(self, _request: Request) -> Any:
+        return await self._admin.list_domains()
+
+    async def add_domain(self, request: Request) -> Any:
+        body = await self._body(request, bodies.NewDomain)
+        return {"id": await self._admin.add_domain(body.name, alias_of=body.alias_of, catch_all=body.catch_all)}
+
+    async def remove_domain(self, request: Request) -> Any:
+        await self._admin.remove_domain(request.path_params["name"])
+        return {}
+
+    async def set_catch_all(self, request: Request) -> Any:
+        body = await self._body(request, bodies.CatchAll)
+        await self._admin.set_catch_all(request.path_params["name"], body.target)
+        return {}
+
+    async def dns(self, request: Request) -> Any:
+        domain = request.path_params["name"]
+        records = await self._records(domain)
+        return {"records": records, "zone": zone_text(domain, self._office.hostname, records)}
+
+    async def _records(self, domain: str) -> list[DnsRecord]:
+        if domain not in {row.name for row in await self._admin.list_domains()}:
+            raise Refusal(Status(5, 1, 2), f"{domain} is not served here")
+        office = self._office
+        return await wanted_records(domain, office.hostname, office.domain_keys, listens=office.listens)
+
+    # --- accounts ---------------------------------------------------------------------------------
+
+    async def list_accounts(self, request: Request) -> Any:
+        return await self._admin.list_accounts(request.query_params.get("domain"))
+
+    async def add_account(self, request: Request) -> Any:
+        body = await self._body(request, bodies.NewAccount)
+        number = await self._admin.add_account(
+            body.address,
+            body.password,
+            password_hash=body.password_hash,
+            quota=body.quota,
+            language=body.language,
+            is_admin=body.is_admin,
+            display_name=body.display_name,
+        )
+        return {"id": number}
+
+    async def change_account(self, request: Request) -> Any:
+        address = request.path_params["address"]
+        body = await self._body(request, bodies.ChangedAccount)
+        if body.password is not None or body.password_hash is not None:
+            await self._admin.set_password(address, body.password, password_hash=body.password_hash)
+        if body.quota is not None:
+            await self._admin.set_quota(address, body.quota or None)
+        if body.language is not None:
+            await self._admin.set_language(address, body.language)
+        if body.is_admin is not None:
+            await self._admin.set_admin(address, is_admin=body.is_admin)
+        if body.is_active is not None:
+            await (self._admin.enable(address) if body.is_active else self._admin.disable(address))
+        return {}
+
+    async def remove_account(self, request: Request) -> Any:
+        await self._admin.remove_account(request.path_params["address"])
+        return {}
+
+    async def add_address(self, request: Request) -> Any:
+        body = await self._body(request, bodies.NewAddress)
+        await self._admin.add_address(request.path_params["address"], body.address)
+        return {}
+
+    async def remove_address(self, request: Request) -> Any:
+        await self._admin.remove_address(request.path_params["address"], request.path_params["extra"])
+        return {}
+
+    async def list_app_passwords(self, request: Request) -> Any:
+        return await self._admin.list_app_passwords(request.path_params["address"])
+
+    async def add_app_password(self, request: Request) -> Any:
+        body = await self._body(request, bodies.NewAppPassword)
+        made = await self._admin.add_app_password(request.path_params["address"], body.label, body.scopes)
+        return {"id": made.id, "password": made.text}
+
+    async def revoke_app_password(self, request: Request) -> Any:
+        await self._admin.revoke_app_password(request.path_params["address"], request.path_params["number"])
+        return {}
+
+    # --- letters: import and export ---------------------------------------------------------------
+
+    async def list_letters(self, request: Request) -> Any:
+        """A page of a mailbox: ids, flags and times, after the UID `after`."""
+        query = request.query_params
+        return await self._office.letterbox.page(
+            request.path_params["address"], query.get("mailbox", "INBOX"), after=_number(query.get("after", "0"))
+        )
+
+    async def letter(self, request: Request) -> Any:
+        octets = await self._office.letterbox.read(request.path_params["address"], request.path_params["letter"])
+        return Response(octets, media_type="message/rfc822")
+
+    async def add_letter(self, request: Request) -> Any:
+        """The body is the letter; `mailbox`, `flags` (comma-separated) and `received_at` are parameters."""
+        query = request.query_params
+        uid = await self._office.letterbox.add(
+            request.path_params["address"],
+            await _read(request, self._office.max_message),
+            mailbox=query.get("mailbox", "INBOX"),
+            flags=tuple(flag for flag in query.get("flags", "").split(",") if flag),
+            received_at=float(query["received_at"]) if "received_at" in query else None,
+        )
+        return {"uid": uid}
+
+    # --- aliases ----------------------------------------------------------------------------------
+
+    async def list_aliases(self, request: Request) -> Any:
+        return await self._admin.list_aliases(request.query_params.get("domain"))
+
+    async def add_alias(self, request: Request) -> Any:
+        body = await self._body(request, bodies.AliasTargets)
+        await self._admin.add_alias(body.address, body.targets)
+        return {}
+
+    async def remove_alias(self, request: Request) -> Any:
+        body = await self._body(request, bodies.AliasTargets)
+        await self._admin.remove_alias(body.address, body.targets)
+        return {}
+
+    # --- the queue --------------------------------------------------------------------------------
+
+    async def list_queue(self, request: Request) -> Any:
+        query = request.query_params
+        selection = Selection.parse(query["selection"]) if query.get("selection") else Selection()
+        after = _number(query.get("after", "0"))
+        letters, following = await self._office.queue_desk.list_letters(selection, after, PAGE)
+        return {"letters": letters, "after": following}
+
+    async def show_queued(self, request: Request) -> Any:
+        detail = await self._office.queue_desk.show(request.path_params["queue_id"])
+        if detail is None:
+            raise Refusal(Status(5, 1, 1), "no such letter in the queue; `posthouse trace` also knows finished ones")
+        return detail
+
+    async def act_on_queue(self, request: Request) -> Any:
+        body = await self._body(request, bodies.QueueAction)
+        desk = self._office.queue_desk
+        selection = Selection.parse(body.selection) if body.selection else Selection()
+        match body.action:
+            case "hold":
+                return await desk.hold(selection)
+            case "release":
+                return await desk.release(selection)
+            case "retry":
+                return await desk.retry_now(selection)
+            case "drop":
+                return await desk.drop(selection, tell_sender=body.tell_sender)
+
+    async def trace(self, request: Request) -> Any:
+        what = request.query_params.get("what", "").strip()
+        if not what:
+            raise BadRequest("say what to trace: what=MESSAGE-ID, ADDRESS or QUEUE-ID")
+        return await self._office.queue_desk.trace(what)
+
+
+async def _read(request: Request, limit: int) -> bytes:
+    octets = bytearray()
+    async for chunk in request.stream():
+        octets += chunk
+        if len(octets) > limit:
+            raise BadRequest(f"the body is larger than {limit} octets")
+    return bytes(octets)
+
+
+def _number(text: str) -> int:
+    if not (text.isascii() and text.isdigit() and len(text) < 20):
+        raise BadRequest(f"{text!r} is not a number")
+    return int(text)

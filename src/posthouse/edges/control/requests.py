@@ -1,0 +1,67 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The bodies that the admin API takes. Unknown fields and wrong types are refused with the field's name."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import msgspec
+
+
+class Body(msgspec.Struct, forbid_unknown_fields=True):
+    """Every request body is one of these."""
+
+
+class NewDomain(Body):
+    name: str
+    alias_of: str | None = None
+    catch_all: str | None = None
+
+
+class CatchAll(Body):
+    target: str | None
+
+
+class NewAccount(Body):
+    """`password` or another server's `password_hash`; with neither nobody can log in yet. `quota` in octets."""
+
+    address: str
+    password: str | None = None
+    password_hash: str | None = None
+    quota: int | None = None
+    language: Literal["en", "zh"] = "en"
+    is_admin: bool = False
+    display_name: str = ""
+
+
+class ChangedAccount(Body):
+    """Only what is given is changed; `quota` 0 means no limit."""
+
+    password: str | None = None
+    password_hash: str | None = None
+    quota: int | None = None
+    language: Literal["en", "zh"] | None = None
+    is_admin: bool | None = None
+    is_active: bool | None = None
+
+
+class NewAddress(Body):
+    address: str
+
+
+class AliasTargets(Body):
+    address: str
+    targets: list[str] = []
+
+
+class NewAppPassword(Body):
+    label: str
+    scopes: list[Literal["smtp", "pop3", "imap"]] = ["smtp", "pop3", "imap"]
+
+
+class QueueAction(Body):
+    """`selection`: a queue id, a destination domain, an address; "" is the whole queue."""
+
+    action: Literal["hold", "release", "retry", "drop"]
+    selection: str
+    tell_sender: bool = True  # for drop

@@ -1,0 +1,35 @@
+# SPDX-License-Identifier: Apache-2.0
+"""DIR/lock: one process owns a data directory. Invariant: the lock ends with the process, however it ends."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+from pathlib import Path
+
+LOCK_FILE = "lock"
+
+
+class DirectoryInUse(Exception):  # noqa: N818 - an answer
+    """Another process has the data directory; the text says which, as far as it is known."""
+
+
+class DirectoryLock:
+    """Held from construction to `release`. Raises DirectoryInUse."""
+
+    def __init__(self, folder: Path) -> None:
+        path = folder / LOCK_FILE
+        self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            owner = os.pread(self._descriptor, 32, 0).decode("ascii", "replace").strip()
+            os.close(self._descriptor)
+            raise DirectoryInUse(f"{folder} is in use by process {owner or 'unknown'}") from None
+        os.ftruncate(self._descriptor, 0)
+        os.pwrite(self._descriptor, f"{os.getpid()}\n".encode(), 0)
+
+    def release(self) -> None:
+        with contextlib.suppress(OSError):
+            os.close(self._descriptor)

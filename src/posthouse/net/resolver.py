@@ -1,0 +1,200 @@
+# SPDX-License-Identifier: Apache-2.0
+"""DNS: the Resolver port on dnspython, over UDP and, where an answer is too long for it, TCP.
+
+Invariant: what is not a sound answer is a ResolverFault ("try later"), never NameNotFound: a letter is
+returned only because DNS said no, not because DNS said nothing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+from collections.abc import Sequence
+from typing import Any
+
+import dns.asyncresolver
+import dns.exception
+import dns.message
+import dns.name
+import dns.nameserver
+import dns.rdatatype
+import dns.resolver
+import dns.reversename
+
+from posthouse.net.dns_cache import Answer, DnsCache, Faulty, Found, Missing
+from posthouse.ports import Clock, IPAddress, MxRecord, NameNotFound, ResolverFault
+
+# Seconds that one server gets for one try; a recursive server that must ask around needs 1 or 2.
+TRY_SECONDS = 3.0
+# Seconds for a question in all, over all servers and tries.
+QUESTION_SECONDS = 12.0
+# Octets of a UDP answer that pass without fragments everywhere (DNS flag day 2020); longer ones come by TCP.
+UDP_PAYLOAD = 1232
+# Questions under way at once: each holds a socket, and a server that is asked more at once drops some.
+MAX_IN_FLIGHT = 100
+DNS_PORT = 53
+
+
+class DnsResolver:
+    """Caches by TTL; equal questions asked at once become one. Servers are tried in their order."""
+
+    def __init__(self, clock: Clock, servers: Sequence[str] = ()) -> None:
+        """`servers`: "192.0.2.1", "192.0.2.1:5353", "[2001:db8::1]:5353"; none: the system's.
+
+        Raises ValueError for text that is no such thing. A system without DNS servers is a fault of each
+        question, not of the start: the network may come up later.
+        """
+        self._configured = tuple(_nameserver(text) for text in servers)
+        self._cache = DnsCache(clock.monotonic)
+        self._in_flight: dict[tuple[str, str], asyncio.Task[Answer]] = {}
+        self._slots = asyncio.Semaphore(MAX_IN_FLIGHT)
+        self._engine: dns.asyncresolver.Resolver | None = None
+
+    async def mx(self, domain: str) -> list[MxRecord]:
+        """Sorted by preference and host. The null MX (RFC 7505) has the host ""."""
+        records = await self._records(domain, "MX")
+        return sorted(
+            (MxRecord(record.preference, _text(record.exchange)) for record in records),
+            key=lambda mx: (mx.preference, mx.host),
+        )
+
+    async def addresses(self, host: str) -> list[IPAddress]:
+        """AAAA, then A, each sorted. One of the two missing or faulty does not hide the other."""
+        wide, narrow = await asyncio.gather(self._answer(host, "AAAA"), self._answer(host, "A"))
+        found: list[IPAddress] = []
+        for answer in (wide, narrow):
+            if isinstance(answer, Found):
+                found += sorted(ipaddress.ip_address(record.address) for record in answer.records)
+        if found:
+            return found
+        if isinstance(wide, Missing) or isinstance(narrow, Missing):
+            # RFC 8020 §2: NXDOMAIN is about the name, whatever type was asked for.
+            raise NameNotFound(host)
+        for answer in (wide, narrow):
+            if isinstance(answer, Faulty):
+                raise ResolverFault(f"{host}: {answer.reason}")
+        return []
+
+    async def txt(self, name: str) -> list[bytes]:
+        """Sorted; the strings of one record joined (RFC 7208 §3.3)."""
+        return sorted(b"".join(record.strings) for record in await self._records(name, "TXT"))
+
+    async def names(self, address: IPAddress) -> list[str]:
+        """PTR, sorted."""
+        name = dns.reversename.from_address(str(address)).to_text(omit_final_dot=True)
+        return sorted(_text(record.target) for record in await self._records(name, "PTR"))
+
+    def forget(self) -> None:
+        """Empty the cache, and read the system's configuration again at the next question (reload)."""
+        self._cache.clear()
+        self._engine = None
+
+    async def close(self) -> None:
+        """Give up what is still asked."""
+        tasks = list(self._in_flight.values())
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    # --- questions --------------------------------------------------------------------------------
+
+    async def _records(self, name: str, kind: str) -> tuple[Any, ...]:
+        answer = await self._answer(name, kind)
+        match answer:
+            case Found(records):
+                return records
+            case Missing():
+                raise NameNotFound(name)
+            case Faulty(reason):
+                raise ResolverFault(f"{name} {kind}: {reason}")
+
+    async def _answer(self, name: str, kind: str) -> Answer:
+        key = (name.lower().removesuffix("."), kind)
+        known = self._cache.get(key)
+        if known is not None:
+            return known
+        task = self._in_flight.get(key)
+        if task is None:
+            task = asyncio.create_task(self._ask(key))
+            self._in_flight[key] = task
+            task.add_done_callback(lambda _: self._in_flight.pop(key, None))
+        # Shielded: whoever else waits for the same answer still wants it when one of them is cancelled.
+        return await asyncio.shield(task)
+
+    async def _ask(self, key: tuple[str, str]) -> Answer:
+        if not key[0].isascii():
+            return Missing()  # the port speaks A-labels; anything else has no meaning in DNS
+        try:
+            qname = dns.name.from_text(f"{key[0]}.")
+        except (dns.exception.DNSException, UnicodeError):
+            return Missing()  # what cannot be a name in DNS is not there either
+        async with self._slots:
+            answer, ttl = await self._query(qname, key[1])
+        self._cache.put(key, answer, ttl)
+        return answer
+
+    async def _query(self, qname: dns.name.Name, kind: str) -> tuple[Answer, float]:
+        try:
+            engine = self._get_engine()
+            reply = await engine.resolve(qname, kind, raise_on_no_answer=False, search=False)
+        except dns.resolver.NXDOMAIN as error:
+            return Missing(), _negative_ttl(error, qname)
+        except (dns.exception.DNSException, OSError, EOFError) as error:
+            # SERVFAIL and REFUSED from all servers, time-outs, broken messages, CNAME loops.
+            return Faulty(_reason(error)), 0.0
+        return Found(tuple(reply.rrset or ())), float(reply.chaining_result.minimum_ttl)
+
+    def _get_engine(self) -> dns.asyncresolver.Resolver:
+        if self._engine is None:
+            engine = dns.asyncresolver.Resolver(configure=not self._configured)
+            if self._configured:
+                engine.nameservers = list(self._configured)
+            engine.timeout = TRY_SECONDS
+            engine.lifetime = QUESTION_SECONDS
+            engine.cache = None  # ours counts by the port's clock
+            engine.use_edns(0, 0, UDP_PAYLOAD)
+            self._engine = engine
+        return self._engine
+
+
+def _nameserver(text: str) -> dns.nameserver.Nameserver:
+    host, port = text, DNS_PORT
+    try:
+        if text.startswith("["):
+            inner, _, rest = text[1:].partition("]")
+            host, port = inner, int(rest.removeprefix(":")) if rest else DNS_PORT
+        elif text.count(":") == 1:
+            host, _, rest = text.partition(":")
+            port = int(rest)
+        address = ipaddress.ip_address(host)
+    except ValueError:
+        raise ValueError(f"{text!r} is not an IP address, with or without a port") from None
+    if not 0 < port < 65536:
+        raise ValueError(f"{text!r}: there is no port {port}")
+    return dns.nameserver.Do53Nameserver(str(address), port)
+
+
+def _text(name: dns.name.Name) -> str:
+    """Lower case, without the final dot; the root is "" ."""
+    return "" if name == dns.name.root else name.to_text(omit_final_dot=True).lower()
+
+
+def _negative_ttl(error: dns.resolver.NXDOMAIN, qname: dns.name.Name) -> float:
+    """RFC 2308 §5: from the SOA in the answer; dnspython has a short default where there is none."""
+    try:
+        response = error.response(qname)  # type: ignore[no-untyped-call]  # dnspython left it without types
+        return float(response.resolve_chaining().minimum_ttl)
+    except (dns.exception.DNSException, KeyError):
+        return 0.0
+
+
+def _reason(error: BaseException) -> str:
+    match error:
+        case dns.resolver.NoResolverConfiguration():
+            return "the system has no DNS server configured"
+        case dns.resolver.LifetimeTimeout():
+            return "no answer in time"
+        case dns.resolver.NoNameservers():
+            return "no server gave an answer (SERVFAIL, REFUSED or nonsense)"
+        case _:
+            return " ".join(str(error).split()) or type(error).__name__

@@ -1,0 +1,143 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Connects to other mail servers: the MailTransport port over asyncio.
+
+Invariant: a connection that is handed out has greeted, and is protected and logged in as its Target says;
+everything else is a ConnectFault that says why.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import errno
+import ipaddress
+from dataclasses import replace
+
+from posthouse.net.session import TlsRefused
+from posthouse.net.smtp_connection import SmtpConnection, Wire, words_of
+from posthouse.net.smtp_tls import LoopTlsStarter, TlsStarter
+from posthouse.outcome import NO_ANSWER_FROM_HOST, SYSTEM_FAULT, Outcome
+from posthouse.ports import ConnectFault, Entropy, Target
+from posthouse.protocol.smtp.client import SmtpClient
+from posthouse.protocol.smtp.client_auth import Credentials
+from posthouse.protocol.smtp.client_events import ClientSettings, SessionFailed, SessionReady, TlsUse
+from posthouse.protocol.smtp.client_outcomes import TLS_FAILED
+from posthouse.telemetry import logger
+
+_log = logger("smtp-client")
+
+# Seconds for the TCP connection. RFC 1123 §5.3.1.1 leaves it to us; systems give up after 75 to 130, but
+# who does not answer in 30 has other addresses or a next attempt.
+CONNECT_SECONDS = 30.0
+# Octets of chance in a SCRAM nonce (RFC 5802 §5.1 wants it unpredictable): 144 bits.
+NONCE_OCTETS = 18
+# Addresses whose CHUNKING did not work are remembered until the process ends or newer ones push them out.
+MAX_REMEMBERED_HOSTS = 1000
+
+# Our own machine's want, not the host's: no other letter learns from it about the host.
+_LOCAL_FAULTS = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM, errno.EADDRNOTAVAIL, errno.EACCES})
+
+_TLS_USE = {
+    "none": TlsUse.NEVER,
+    "opportunistic": TlsUse.OFFERED,
+    "require": TlsUse.REQUIRED,
+    "verify": TlsUse.REQUIRED,
+    "implicit": TlsUse.NEVER,  # TLS is there before the greeting
+}
+
+
+class SmtpTransport:
+    """The MailTransport port. One object serves all hosts; it keeps no connections."""
+
+    def __init__(self, entropy: Entropy, starter: TlsStarter | None = None) -> None:
+        self._entropy = entropy
+        self._starter = starter or LoopTlsStarter()
+        self._without_bdat: dict[str, None] = {}  # ordered, so that the oldest goes first
+
+    async def connect(self, target: Target) -> SmtpConnection:
+        """Connect, greet, EHLO, STARTTLS, AUTH as the target says. Raises ConnectFault."""
+        if target.tls not in _TLS_USE:
+            raise ValueError(f"unknown use of TLS: {target.tls!r}")
+        failed = await self._attempt(target)
+        if isinstance(failed, SmtpConnection):
+            return failed
+        if failed.is_tls_suspect and target.tls == "opportunistic" and target.username is None:
+            # RFC 7435 §3: better unprotected than undelivered. With a password it stays protected.
+            _log.info("tls failed, trying without", host=target.host, reason=failed.outcome.diagnostic)
+            failed = await self._attempt(replace(target, tls="none"))
+            if isinstance(failed, SmtpConnection):
+                return failed
+        raise ConnectFault(failed.outcome)
+
+    async def _attempt(self, target: Target) -> SmtpConnection | SessionFailed:
+        loop = asyncio.get_running_loop()
+        engine = SmtpClient(self._settings(target))
+        wire = Wire(engine, loop)
+        try:
+            async with asyncio.timeout(CONNECT_SECONDS):
+                await loop.create_connection(lambda: wire, target.address, target.port)
+        except TimeoutError:
+            wire.abort()
+            outcome = _silent(target, f"no connection within {CONNECT_SECONDS:.0f} seconds")
+            raise ConnectFault(outcome) from None
+        except OSError as error:
+            raise _no_connection(target, error) from None
+        connection = SmtpConnection(wire, target, self._starter, lambda ended: self._remember(target, ended))
+        try:
+            if target.tls == "implicit":
+                await wire.start_tls(self._starter, target.host, is_verified=True)
+            event = await connection.open()
+        except TlsRefused as refused:
+            wire.abort()
+            outcome = Outcome(TLS_FAILED, f"TLS did not start: {refused}", target.host, target.address)
+            raise ConnectFault(outcome) from None
+        except BaseException:
+            wire.abort()
+            raise
+        if isinstance(event, SessionReady):
+            return connection
+        await wire.close()
+        if isinstance(event, SessionFailed):
+            return event
+        return SessionFailed(_silent(target, "the session ended before it began"))
+
+    def _settings(self, target: Target) -> ClientSettings:
+        credentials = None
+        if target.username is not None:
+            credentials = Credentials(target.username, target.password or "")
+        return ClientSettings(
+            helo=target.helo,
+            host=target.host,
+            address=target.address,
+            tls=_TLS_USE[target.tls],
+            is_lmtp=target.is_lmtp,
+            credentials=credentials,
+            nonce=base64.b64encode(self._entropy.octets(NONCE_OCTETS)).decode(),
+            may_show_password=_is_loopback(target.address),
+            may_bdat=target.address not in self._without_bdat,
+        )
+
+    def _remember(self, target: Target, engine: SmtpClient) -> None:
+        if engine.bdat_failed and target.address not in self._without_bdat:
+            _log.info("chunking does not work", host=target.host, address=target.address)
+            if len(self._without_bdat) >= MAX_REMEMBERED_HOSTS:
+                del self._without_bdat[next(iter(self._without_bdat))]
+            self._without_bdat[target.address] = None
+
+
+def _no_connection(target: Target, error: OSError) -> ConnectFault:
+    why = f"no connection: {words_of(error)}"
+    if error.errno in _LOCAL_FAULTS:
+        return ConnectFault(Outcome(SYSTEM_FAULT, why, target.host, target.address), host_is_down=False)
+    return ConnectFault(_silent(target, why))
+
+
+def _silent(target: Target, why: str) -> Outcome:
+    return Outcome(NO_ANSWER_FROM_HOST, why, target.host, target.address)
+
+
+def _is_loopback(address: str) -> bool:
+    try:
+        return ipaddress.ip_address(address).is_loopback
+    except ValueError:
+        return False

@@ -1,0 +1,88 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The one unit of work behind `250` after the final dot: the letter, its places, its queue rows, and the reports
+of success that its sender asked for.
+
+Invariant: when `accept` returns, all of it is durable; when it raises, nothing was stored.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from posthouse import outcome
+from posthouse.mail.dsn import Action
+from posthouse.mail.envelope import Notify, ReversePath
+from posthouse.outcome import Outcome
+from posthouse.ports import Database, Transaction
+from posthouse.services.bounce import Bounce, LetterToReport, Notice, Posting
+from posthouse.services.delivery import DELIVERED_HERE, Delivery, Origin, is_list
+from posthouse.services.incoming import FinishedLetter
+from posthouse.services.transaction import Recipient
+from posthouse.store import letters
+from posthouse.telemetry import Metrics
+
+EXPANDED = Outcome(outcome.DELIVERED, "passed on to the members of the list")
+
+
+class Acceptance:
+    def __init__(self, database: Database, delivery: Delivery, bounce: Bounce, metrics: Metrics) -> None:
+        self._database = database
+        self._delivery = delivery
+        self._bounce = bounce
+        self._metrics = metrics
+
+    async def accept(
+        self,
+        letter: FinishedLetter,
+        reverse_path: ReversePath,
+        recipients: Sequence[Recipient],
+        origin: Origin,
+        kind: str,
+    ) -> None:
+        """Make the letter durable for all recipients. `kind` is for the metrics. Raises StoreFault."""
+        plan = self._delivery.plan(letter, reverse_path, recipients, origin)
+        unit = plan.run
+        reports = [] if origin.waits else await self._reports(letter, reverse_path, recipients, origin)
+        if reports:
+
+            def unit(tx: Transaction) -> letters.Accepted:
+                accepted = plan.run(tx)
+                for report in reports:
+                    report(tx)
+                return accepted
+
+        await self._database.write(unit)
+        self._delivery.announce(plan)
+        if reports:
+            self._delivery.announce_report()
+        self._metrics.letters.labels(kind).inc()
+        self._metrics.octets.labels(kind).inc(letter.size)
+
+    async def has_room(self, account: int, size: int | None) -> outcome.Status | None:
+        """The quota's decision at RCPT, for accounts that have one; None when there is room."""
+        return await self._database.read(lambda reader: letters.room(reader, account, size))
+
+    async def _reports(
+        self, letter: FinishedLetter, reverse_path: ReversePath, recipients: Sequence[Recipient], origin: Origin
+    ) -> Sequence[Posting]:
+        notices = []
+        for recipient in recipients:
+            if recipient.path.notify is None or Notify.SUCCESS not in recipient.path.notify:
+                continue
+            if recipient.resolution.is_alias and is_list(recipient.resolution):
+                notices.append(Notice(recipient.path, Action.EXPANDED, EXPANDED, origin.received_at))
+            elif recipient.resolution.accounts:
+                notices.append(Notice(recipient.path, Action.DELIVERED, DELIVERED_HERE, origin.received_at))
+        if not notices or reverse_path.is_null:
+            return []
+        to_report = LetterToReport(
+            reverse_path=reverse_path,
+            language=origin.account.language if origin.account else "en",
+            arrived_at=origin.received_at,
+            trace=origin.trace,
+            ident=origin.trace,
+            prefix=origin.trace_fields + letter.scan.block + b"\r\n",
+            location=None,
+            size=letter.size,
+        )
+        return await self._bounce.prepare(to_report, notices)

@@ -1,0 +1,454 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Carries mail to one destination: connect, claim, send, settle, claim again on the same connection.
+
+Invariant: nothing is claimed before a session with the destination exists, so a host that is down is probed
+once for all that waits for it, and its back-off is one row. What was claimed is settled or given back.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, Coroutine, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Protocol
+
+from posthouse.mail.envelope import BodyType, Envelope
+from posthouse.outcome import (
+    CONVERSION_REQUIRED,
+    MESSAGE_TOO_BIG,
+    NON_ASCII_NOT_ALLOWED,
+    SYSTEM_FAULT,
+    TOO_MANY_RECIPIENTS,
+    Outcome,
+    Status,
+)
+from posthouse.ports import (
+    BlobStore,
+    Clock,
+    ConnectFault,
+    Database,
+    MailConnection,
+    MailTransport,
+    StoreFault,
+    Target,
+    Transaction,
+)
+from posthouse.services.bounce import Posting
+from posthouse.services.routing import RouteGone, Routing, RoutingFault
+from posthouse.services.settle import Settlement, Settler
+from posthouse.store import destinations, queue
+from posthouse.store.queue_rows import LOCAL, Attempt, ClaimedLetter, ClaimedRecipient
+from posthouse.telemetry import logger
+
+RECIPIENTS_PER_TRANSACTION = 100  # RFC 5321 §4.5.3.1.8: every server takes at least 100
+LETTERS_PER_CLAIM = 10  # a worker's share: others take the rest meanwhile, and a slow host keeps few letters claimed
+LEASE = 900.0  # seconds; longer than the longest silence within a mail transaction (RFC 5321 §4.5.3.2: ten minutes)
+LINGER = 2.0  # seconds that a connection waits for another letter: a burst shares it, nobody minds an idle one
+BREAKS_ENDURED = 3  # transactions in a row that end a session with nothing delivered, before the host counts as down
+BAD_TARGET_REST = 300.0  # seconds in which an address that did not answer is tried after its equals only
+MAX_BAD_TARGETS = 1000  # remembered; more dead addresses at once than this is a broken network, not a list
+
+
+@dataclass(frozen=True, slots=True)
+class LocalPlan:
+    """One outcome per recipient, in order, and the function that delivers (in the unit that records them)."""
+
+    outcomes: Sequence[Outcome]
+    accept: Posting
+
+
+class LocalDelivery(Protocol):
+    """Delivers submitted mail that waited (held, a future release) into mailboxes here."""
+
+    async def prepare(self, letter: ClaimedLetter, recipients: Sequence[ClaimedRecipient]) -> LocalPlan: ...
+
+
+@dataclass(slots=True, eq=False)
+class Lane:
+    """One connection's worth of work for one destination, as the dispatcher sees it."""
+
+    next_hop: str
+    on_change: Callable[[], None]  # called when the dispatcher should look again
+    is_connected: bool = False
+    is_idle: bool = False
+    is_leaving: bool = False  # a drain: finish the present mail transaction and go
+    gives_way: bool = False  # others wait for its place: finish what is claimed (at least one claim) and go
+    has_claimed: bool = False
+    claimed: dict[int, None] = field(default_factory=dict)  # recipients, in order
+    host: str = ""  # of the present connection
+    address: str = ""
+    transactions: int = 0  # on the present connection
+    breaks: int = 0  # connections in a row that ended with nothing delivered
+    wake: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def leave(self) -> None:
+        self.is_leaving = True
+        self.wake.set()
+
+    def give_way(self) -> None:
+        self.gives_way = True
+        if self.is_idle:
+            self.wake.set()
+
+
+@dataclass(frozen=True, slots=True)
+class _Job:
+    letter: ClaimedLetter
+    recipients: tuple[ClaimedRecipient, ...]
+
+
+class Carrier:
+    def __init__(
+        self,
+        database: Database,
+        blobs: BlobStore,
+        transport: MailTransport,
+        clock: Clock,
+        *,
+        routing: Routing,
+        settler: Settler,
+        local: LocalDelivery,
+        linger: float = LINGER,
+        lease: float = LEASE,
+    ) -> None:
+        self._database = database
+        self._blobs = blobs
+        self._transport = transport
+        self._routing = routing
+        self._settler = settler
+        self._clock = clock
+        self._local = local
+        self._linger = linger
+        self.lease = lease
+        self._bad_targets: dict[tuple[str, int], float] = {}  # (address, port) -> monotonic time of its rehabilitation
+        self._log = logger("relay")
+
+    async def run(self, lane: Lane) -> None:
+        """Work for one destination until nothing is due there, it is down, or the lane is asked to leave."""
+        connection: MailConnection | None = None
+        jobs: deque[_Job] = deque()
+        try:
+            if lane.next_hop == LOCAL:
+                await self._carry_local(lane)
+                return
+            while not lane.is_leaving:
+                if connection is None or not connection.is_usable:
+                    if connection is not None:
+                        lane.is_connected = False
+                        await connection.close()
+                    connection = await self._connect(lane)
+                    if connection is None:
+                        return
+                if not jobs:
+                    if lane.gives_way and lane.has_claimed:
+                        return
+                    jobs.extend(_jobs(await self._claim(lane)))
+                if jobs:
+                    if not await self._send(lane, connection, jobs):
+                        return
+                elif not await self._wait(lane):
+                    return
+        finally:
+            lane.is_connected = False
+            await _undisturbed(self._leave(lane, connection))
+
+    async def _leave(self, lane: Lane, connection: MailConnection | None) -> None:
+        try:
+            await self._database.write(lambda tx: self._clear(tx, lane))
+            lane.claimed.clear()
+        except StoreFault as fault:  # they stay claimed by us until the next start
+            self._log.error("not_given_back", next_hop=lane.next_hop, reason=str(fault))
+        if connection is not None:
+            await connection.close()
+
+    def _clear(self, tx: Transaction, lane: Lane) -> None:
+        now = self._clock.wall()
+        if lane.claimed:
+            queue.give_back(tx, self._settler.owner, tuple(lane.claimed), now)
+        destinations.prune(tx, lane.next_hop, now)
+
+    async def _claim(self, lane: Lane) -> list[ClaimedLetter]:
+        now = self._clock.wall()
+        letters = await self._database.write(
+            lambda tx: queue.claim_due(
+                tx,
+                lane.next_hop,
+                now=now,
+                owner=self._settler.owner,
+                leased_until=now + self.lease,
+                max_letters=LETTERS_PER_CLAIM,
+            )
+        )
+        lane.has_claimed = True
+        self._note_claims(lane, letters)
+        if len(letters) == LETTERS_PER_CLAIM:
+            lane.on_change()  # more may wait than one connection carries
+        return letters
+
+    @staticmethod
+    def _note_claims(lane: Lane, letters: Sequence[ClaimedLetter]) -> None:
+        for letter in letters:
+            lane.claimed.update(dict.fromkeys(recipient.id for recipient in letter.recipients))
+
+    async def _wait(self, lane: Lane) -> bool:
+        """Keep the connection for a moment; whether there is something to do."""
+        lane.wake.clear()
+        lane.is_idle = True
+        try:
+            async with asyncio.timeout(self._linger):
+                await lane.wake.wait()
+        except TimeoutError:
+            return False
+        finally:
+            lane.is_idle = False
+        return not (lane.is_leaving or lane.gives_way)
+
+    # --- reaching the destination -----------------------------------------------------------------
+
+    async def _connect(self, lane: Lane) -> MailConnection | None:
+        """A session with the best host that answers; None when there is none, which is then recorded."""
+        try:
+            targets = await self._routing.targets(lane.next_hop)
+        except RouteGone:
+            await self._reroute(lane)
+            return None
+        except RoutingFault as fault:
+            await self._unreachable(lane, fault.outcome)
+            return None
+        outcomes: list[Outcome] = []
+        for target in self._in_order(targets):
+            try:
+                connection = await self._transport.connect(target)
+            except ConnectFault as fault:
+                self._settler.counters.connections_failed += 1
+                self._rest_target(target)
+                # A wrong password at our own smart host is no reason to return everybody's mail.
+                outcomes.append(_softened(fault.outcome) if target.username else fault.outcome)
+                continue
+            self._settler.counters.connections += 1
+            self._bad_targets.pop((target.address, target.port), None)
+            lane.host, lane.address, lane.transactions = target.host, target.address, 0
+            lane.is_connected = True
+            lane.on_change()
+            return connection
+        # Permanent only if every host said so.
+        await self._unreachable(lane, next((each for each in outcomes if not each.is_failed), outcomes[0]))
+        return None
+
+    def _in_order(self, targets: Sequence[Target]) -> list[Target]:
+        """Those that did not answer lately come last: with one dead host of two, no letter waits for its time-out."""
+        now = self._clock.monotonic()
+        return sorted(targets, key=lambda target: self._bad_targets.get((target.address, target.port), 0.0) > now)
+
+    def _rest_target(self, target: Target) -> None:
+        now = self._clock.monotonic()
+        if len(self._bad_targets) >= MAX_BAD_TARGETS:
+            self._bad_targets = {key: until for key, until in self._bad_targets.items() if until > now}
+            if len(self._bad_targets) >= MAX_BAD_TARGETS:
+                self._bad_targets.clear()
+        self._bad_targets[target.address, target.port] = now + BAD_TARGET_REST
+
+    async def _unreachable(self, lane: Lane, outcome: Outcome) -> None:
+        if outcome.is_failed:
+            while not lane.is_leaving and (letters := await self._claim(lane)):
+                await self._settle_all(lane, letters, outcome, is_attempt=True)
+        else:
+            await self._set_down(lane, outcome)
+
+    async def _set_down(self, lane: Lane, outcome: Outcome) -> None:
+        """Let the destination rest; then warn about, or give up, the letters whose time has come."""
+        now = self._clock.wall()
+        hop, schedule = lane.next_hop, self._settler.schedules.of(lane.next_hop)
+        attempt = Attempt(None, hop, now, outcome.host, outcome.address, outcome.tls, ((outcome, ()),))
+
+        def unit(tx: Transaction) -> int:
+            known = destinations.find(tx, hop)
+            failures = known.failures + 1 if known else 1
+            until = now + schedule.delay(failures)
+            destinations.set_down(tx, hop, now=now, until=until, outcome=outcome, attempt=attempt)
+            return failures
+
+        failures = await self._database.write(unit)
+        self._log.warning(
+            "destination_down",
+            next_hop=hop,
+            failures=failures,
+            retry_in=schedule.delay(failures),
+            status=str(outcome.status),
+            host=outcome.host,
+            address=outcome.address,
+            diagnostic=outcome.diagnostic,
+        )
+        while not lane.is_leaving:
+            letters = await self._database.write(
+                lambda tx: queue.claim_overdue(
+                    tx, hop, now=now, owner=self._settler.owner, leased_until=now + self.lease
+                )
+            )
+            if not letters:
+                return
+            self._note_claims(lane, letters)
+            await self._settle_all(lane, letters, outcome, is_attempt=False)
+
+    async def _settle_all(
+        self, lane: Lane, letters: Sequence[ClaimedLetter], outcome: Outcome, *, is_attempt: bool
+    ) -> None:
+        for letter in letters:
+            results = tuple((recipient, outcome) for recipient in letter.recipients)
+            await self._settle(lane, Settlement(letter, lane.next_hop, results, is_attempt=is_attempt))
+
+    async def _reroute(self, lane: Lane) -> None:
+        now = self._clock.wall()
+        while await self._database.write(lambda tx: destinations.reroute(tx, lane.next_hop, now)):
+            lane.on_change()
+
+    # --- sending ----------------------------------------------------------------------------------
+
+    async def _send(self, lane: Lane, connection: MailConnection, jobs: deque[_Job]) -> bool:
+        """One mail transaction: the first job, or as much of it as the host takes at once. False: the host
+        accepts sessions but no mail, and counts as down."""
+        job = jobs.popleft()
+        limit = _recipient_limit(connection)
+        if len(job.recipients) > limit:
+            jobs.appendleft(_Job(job.letter, job.recipients[limit:]))
+            job = _Job(job.letter, job.recipients[:limit])
+        outcomes = await self._transaction(lane, connection, job)
+        results = list(zip(job.recipients, outcomes, strict=True))
+        is_progress = any(outcome.is_delivered for outcome in outcomes)
+        if is_progress and connection.is_usable:
+            # RFC 5321 §4.5.3.1.10: 452 "too many recipients" after some were taken asks for another transaction.
+            later = tuple(recipient for recipient, outcome in results if outcome.status == TOO_MANY_RECIPIENTS)
+            if later:
+                jobs.appendleft(_Job(job.letter, later))
+                results = [each for each in results if each[1].status != TOO_MANY_RECIPIENTS]
+        blindly = "DSN" not in connection.extensions
+        await self._settle(lane, Settlement(job.letter, lane.next_hop, tuple(results), relayed_blindly=blindly))
+        return await self._is_worth_going_on(lane, connection, outcomes, is_progress=is_progress)
+
+    async def _is_worth_going_on(
+        self, lane: Lane, connection: MailConnection, outcomes: Sequence[Outcome], *, is_progress: bool
+    ) -> bool:
+        if connection.is_usable or is_progress:
+            lane.breaks = 0
+            return True
+        # One letter may upset a host, so the next one is tried; 421 speaks for all (RFC 5321 §4.2.1).
+        lane.breaks += 1
+        closing = all(outcome.reply is not None and outcome.reply.code == 421 for outcome in outcomes)
+        if not closing and lane.breaks < BREAKS_ENDURED:
+            return True
+        await self._set_down(lane, next((each for each in outcomes if each.is_deferred), outcomes[0]))
+        return False
+
+    async def _transaction(self, lane: Lane, connection: MailConnection, job: _Job) -> list[Outcome]:
+        letter = job.letter
+        try:
+            content = await self._blobs.open(letter.location)
+        except StoreFault as fault:
+            self._log.error("content_not_readable", queue_id=letter.id, trace=letter.trace, reason=str(fault))
+            return [Outcome(SYSTEM_FAULT, "the letter cannot be read from the store now")] * len(job.recipients)
+        size = len(letter.prefix) + len(content)
+        obstacle = _obstacle(connection, letter, job.recipients, size)
+        if obstacle is not None:
+            obstacle = replace(obstacle, host=lane.host, address=lane.address)
+            return [obstacle] * len(job.recipients)
+        counters = self._settler.counters
+        counters.transactions += 1
+        counters.transactions_on_used_connections += lane.transactions > 0
+        lane.transactions += 1
+        outcomes = await connection.send(_envelope(letter, job.recipients, size), (letter.prefix, content))
+        assert len(outcomes) == len(job.recipients), "a transport gives one outcome per forward-path"
+        return outcomes
+
+    async def _settle(self, lane: Lane, settlement: Settlement) -> None:
+        # A cancelled worker still records what the remote host has accepted.
+        await _undisturbed(self._settler.settle(settlement))
+        for recipient, _ in settlement.results:
+            lane.claimed.pop(recipient.id, None)
+
+    # --- mail for here ----------------------------------------------------------------------------
+
+    async def _carry_local(self, lane: Lane) -> None:
+        lane.is_connected = True
+        while not lane.is_leaving and (letters := await self._claim(lane)):
+            for letter in letters:
+                if lane.is_leaving:
+                    return
+                settlement = await self._local_settlement(letter)
+                await self._settle(lane, settlement)
+
+    async def _local_settlement(self, letter: ClaimedLetter) -> Settlement:
+        try:
+            plan = await self._local.prepare(letter, letter.recipients)
+        except Exception as fault:
+            self._log.exception("local_delivery_failed", queue_id=letter.id, trace=letter.trace, reason=repr(fault))
+            outcome = Outcome(SYSTEM_FAULT, "a fault of this server")
+            return Settlement(letter, LOCAL, tuple((recipient, outcome) for recipient in letter.recipients))
+        results = tuple(zip(letter.recipients, plan.outcomes, strict=True))
+        return Settlement(letter, LOCAL, results, accept=plan.accept)
+
+
+def _jobs(letters: Sequence[ClaimedLetter]) -> list[_Job]:
+    return [_Job(letter, letter.recipients) for letter in letters]
+
+
+def _recipient_limit(connection: MailConnection) -> int:
+    """RFC 9422 §4.2: a host may announce fewer recipients per transaction than a hundred, or more."""
+    for item in connection.extensions.get("LIMITS", "").upper().split():
+        name, _, value = item.partition("=")
+        if name == "RCPTMAX" and value.isascii() and value.isdigit() and int(value) > 0:
+            return min(int(value), RECIPIENTS_PER_TRANSACTION)
+    return RECIPIENTS_PER_TRANSACTION
+
+
+def _obstacle(
+    connection: MailConnection, letter: ClaimedLetter, recipients: Sequence[ClaimedRecipient], size: int
+) -> Outcome | None:
+    """Why this letter cannot be sent to this host at all, said before wasting its time and ours."""
+    extensions = connection.extensions
+    tls = connection.tls.version if connection.tls else ""
+    if _needs_smtputf8(letter, recipients) and "SMTPUTF8" not in extensions:
+        # RFC 6531 §3.5; rewriting addresses would lose the sender's meaning.
+        return Outcome(NON_ASCII_NOT_ALLOWED, "the next mail host does not take international addresses", tls=tls)
+    if letter.needs_eight_bit and "8BITMIME" not in extensions:
+        # RFC 6152 §3: convert or return; converting would break signatures.
+        return Outcome(CONVERSION_REQUIRED, "the next mail host does not take eight-bit text", tls=tls)
+    limit = extensions.get("SIZE", "")
+    if limit.isascii() and limit.isdigit() and 0 < int(limit) < size:
+        # RFC 1870 §6.1
+        return Outcome(MESSAGE_TOO_BIG, f"the letter has {size} octets, the next mail host takes {limit}", tls=tls)
+    return None
+
+
+def _envelope(letter: ClaimedLetter, recipients: Sequence[ClaimedRecipient], size: int) -> Envelope:
+    path = letter.reverse_path
+    body = path.body
+    if letter.needs_eight_bit and body is BodyType.SEVEN_BIT:
+        body = BodyType.EIGHT_BIT
+    is_utf8 = _needs_smtputf8(letter, recipients)
+    reverse_path = replace(path, size=size, body=body, smtputf8=is_utf8, hold_until=None)
+    return Envelope(reverse_path, tuple(recipient.path for recipient in recipients))
+
+
+def _needs_smtputf8(letter: ClaimedLetter, recipients: Sequence[ClaimedRecipient]) -> bool:
+    sender = letter.reverse_path.address
+    if letter.needs_smtputf8 or (sender is not None and not sender.is_ascii):
+        return True
+    return not all(recipient.path.address.is_ascii for recipient in recipients)
+
+
+def _softened(outcome: Outcome) -> Outcome:
+    """The same words, as a reason to wait."""
+    if not outcome.is_failed:
+        return outcome
+    return replace(outcome, status=Status(4, outcome.status.subject, outcome.status.detail))
+
+
+async def _undisturbed(work: Coroutine[Any, Any, None]) -> None:
+    """Finish this even when the worker is cancelled meanwhile; the cancellation is passed on afterwards."""
+    task = asyncio.ensure_future(work)
+    try:
+        await asyncio.shield(task)
+    except asyncio.CancelledError:
+        await task
+        raise

@@ -1,0 +1,163 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`posthouse check`: what is wrong and how to mend it. Looks and tells; changes nothing.
+
+Invariant: every finding that is not "ok" says what to do about it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+
+from posthouse.ports import Database, NameNotFound, Resolver, ResolverFault, StoreFault, Workers
+from posthouse.services.dns_records import DnsRecord
+from posthouse.store import integrity
+from posthouse.store.blobs.packs import PackStore
+from posthouse.store.blobs.record import Damage
+
+DNS_SECONDS = 15.0  # for all questions about one record
+MAX_TOLD = 20  # findings of one kind that are told one by one
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """`level`: ok, warning (mail flows, but) or error (something does not work)."""
+
+    area: str
+    level: str
+    text: str
+    remedy: str = ""
+
+
+class Checkup:
+    def __init__(
+        self,
+        database: Database,
+        packs: PackStore,
+        resolver: Resolver,
+        workers: Workers,
+        *,
+        hostname: str,
+        local_checks: Sequence[Callable[[], list[Finding]]],
+    ) -> None:
+        """`local_checks` look at this machine (ports, disk, certificates); they block briefly."""
+        self._database = database
+        self._packs = packs
+        self._resolver = resolver
+        self._workers = workers
+        self._hostname = hostname
+        self._local_checks = tuple(local_checks)
+
+    async def machine(self) -> list[Finding]:
+        found: list[Finding] = []
+        for check in self._local_checks:
+            found += await self._workers.run(check)
+        found += await self._host_name()
+        return found
+
+    async def domain(self, records: Sequence[DnsRecord]) -> list[Finding]:
+        """Compare what DNS says with what it should say, record by record."""
+        return [await self._record(record) for record in records]
+
+    async def store(self) -> list[Finding]:
+        """Recount every counter, follow every reference, read every pack."""
+        wrong: list[str] = []
+        after = 0
+        try:
+            while accounts := await self._database.read(partial(integrity.accounts, after=after)):
+                for account in accounts:
+                    differences = await self._database.read(partial(integrity.check_account, account=account))
+                    wrong += [str(each) for each in differences]
+                after = accounts[-1]
+            wrong += [str(each) for each in await self._database.read(integrity.check_rest)]
+        except StoreFault as fault:
+            return [
+                Finding("store", "error", str(fault), "look at the disk; restore the last snapshot if it is broken")
+            ]
+        hurt = await self._workers.run(self._damaged_packs)
+        keep = "keep the data directory as it is and restore from a backup"
+        findings = [Finding("store", "error", text, keep) for text in hurt]
+        report = "this is a fault of the program; please report it"
+        findings += [Finding("store", "error", text, report) for text in wrong[:MAX_TOLD]]
+        if not findings:
+            findings.append(Finding("store", "ok", "every counter and every pack is as it should be"))
+        return findings
+
+    def _damaged_packs(self) -> list[str]:
+        hurt: list[str] = []
+        for number in self._packs.numbers():
+            try:
+                damages = [each for each in self._packs.records(number) if isinstance(each, Damage)]
+                hurt += [f"pack {number}: octets {each.start} to {each.end}: {each.reason}" for each in damages]
+            except StoreFault as fault:
+                hurt.append(str(fault))
+        return hurt
+
+    async def _host_name(self) -> list[Finding]:
+        name = self._hostname
+        try:
+            async with asyncio.timeout(DNS_SECONDS):
+                addresses = await self._resolver.addresses(name)
+        except NameNotFound:
+            addresses = []
+        except (ResolverFault, TimeoutError) as fault:
+            return [
+                Finding("dns", "warning", f"{name}: DNS does not answer ({fault})", "check [resolver] and the network")
+            ]
+        if not addresses:
+            remedy = f"add an A record (and AAAA) for {name}, or set hostname to a name that has one"
+            return [Finding("dns", "error", f"the host name {name} has no address in DNS", remedy)]
+        findings = [Finding("dns", "ok", f"{name} has {', '.join(map(str, addresses))}")]
+        for address in addresses:
+            try:
+                async with asyncio.timeout(DNS_SECONDS):
+                    names = await self._resolver.names(address)
+            except (NameNotFound, ResolverFault, TimeoutError):
+                names = []
+            if name not in names:
+                remedy = f"ask the provider of the address to set its PTR record to {name}"
+                findings.append(Finding("dns", "warning", f"{address} does not lead back to {name} (PTR)", remedy))
+        return findings
+
+    async def _record(self, record: DnsRecord) -> Finding:
+        what = f"{record.kind} {record.name}"
+        remedy = f"add this record: {record.zone_line()}"
+        try:
+            async with asyncio.timeout(DNS_SECONDS):
+                found = await self._look_up(record)
+        except NameNotFound:
+            found = []
+        except (ResolverFault, TimeoutError) as fault:
+            return Finding("dns", "warning", f"{what}: DNS does not answer ({fault})", "try again later")
+        if found is None:
+            return Finding("dns", "ok", f"{what}: not looked up")
+        if record.value in found:
+            return Finding("dns", "ok", f"{what} is as it should be")
+        level = "warning" if record.is_advice else "error"
+        if found and record.kind == "MX":
+            return Finding("dns", level, f"{what} is {', '.join(found)}: not this server", remedy)
+        kin = [
+            value
+            for value in found
+            if value.partition(";")[0].split()[:1] == record.value.partition(";")[0].split()[:1]
+        ]
+        if kin and record.kind == "TXT":
+            # An own policy that says something else on purpose is not wrong.
+            return Finding("dns", "warning", f"{what} is {kin[0]!r}", f"posthouse would say: {record.value}")
+        return Finding("dns", level, f"{what} is missing", remedy)
+
+    async def _look_up(self, record: DnsRecord) -> list[str] | None:
+        match record.kind:
+            case "MX":
+                return [f"{each.preference} {each.host}" for each in await self._resolver.mx(record.name)]
+            case "TXT":
+                return [value.decode("utf-8", "replace") for value in await self._resolver.txt(record.name)]
+            case _:
+                return None
+
+
+def _tag(value: str) -> list[str]:
+    """What says which kind of policy a TXT record is: `v=spf1`, `v=DKIM1`."""
+    return value.partition(";")[0].split()[:1]

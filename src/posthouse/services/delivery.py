@@ -1,0 +1,250 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Put an accepted letter where it belongs: local mailboxes now, the queue for the rest, in one unit of work.
+
+Invariant: a `Plan` that was run has the letter in a mailbox or in the queue for every recipient, durably with its
+unit; one that was not run has left no trace.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from posthouse import outcome
+from posthouse.mail.address import Address
+from posthouse.mail.envelope import BodyType, ForwardPath, Notify, ReversePath
+from posthouse.mail.header import scan_header
+from posthouse.mail.trace import delivered_to, return_path
+from posthouse.outcome import Outcome
+from posthouse.ports import Change, ChangeBus, Clock, Content, Transaction
+from posthouse.services.directory import Account, Directory, Resolution
+from posthouse.services.incoming import FinishedLetter
+from posthouse.services.routing import Routing
+from posthouse.services.schedule import Schedules
+from posthouse.services.transaction import Recipient
+from posthouse.store import history
+from posthouse.store.history import LetterRecord, RecipientResult
+from posthouse.store.letters import Accepted, LetterIn, Place, accept
+from posthouse.store.queue import QueuedLetter, QueuedRecipient
+from posthouse.store.queue_rows import LOCAL, State
+from posthouse.telemetry import logger
+
+DELIVERED_HERE = Outcome(outcome.DELIVERED, "delivered to the mailbox")
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """Where a letter comes from. `trace_fields` (Received, signatures) go before the content, here and on the wire.
+
+    `source` is for people who look for the letter: the peer's address and name, or the account.
+    """
+
+    trace: str
+    received_at: float
+    trace_fields: bytes
+    source: str
+    account: Account | None = None  # the submitter
+    not_before: float | None = None
+    is_held: bool = False
+
+    @property
+    def waits(self) -> bool:
+        return self.is_held or (self.not_before is not None and self.not_before > self.received_at)
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What one unit will write; `run` is the transaction function."""
+
+    letter: LetterIn
+    places: tuple[Place, ...]
+    queued: QueuedLetter | None
+    source: str
+    delivered: tuple[str, ...]  # recipients that are finished with this unit
+
+    def run(self, tx: Transaction) -> Accepted:
+        accepted = accept(tx, self.letter, self.places, self.queued)
+        if self.delivered:
+            at = self.letter.received_at
+            results = tuple(
+                RecipientResult(address, LOCAL, State.DELIVERED.value, DELIVERED_HERE, 1, at)
+                for address in self.delivered
+            )
+            record = LetterRecord(
+                id=accepted.blob if accepted.queue_id is None else accepted.queue_id,
+                trace=self.letter.trace,
+                message_id=self.letter.message_id.decode("utf-8", "replace"),
+                reverse_path=self.letter.reverse_path,
+                account=self.queued.account if self.queued else None,
+                size=self.letter.content.size,
+                received_at=at,
+                finished_at=at,
+                source=self.source,
+                results=results,
+            )
+            history.record_letter(tx, record)
+        return accepted
+
+
+class Delivery:
+    def __init__(self, routing: Routing, schedules: Schedules, bus: ChangeBus) -> None:
+        self._routing = routing
+        self._schedules = schedules
+        self._bus = bus
+
+    def set_schedules(self, schedules: Schedules) -> None:
+        """The configuration was reloaded."""
+        self._schedules = schedules
+
+    def announce(self, plan: Plan) -> None:
+        """Tell sessions and the relay, after the commit."""
+        for place in plan.places:
+            self._bus.publish(Change("account", place.account))
+        if plan.queued is not None:
+            self._bus.publish(Change("queue"))
+
+    def announce_report(self) -> None:
+        """A report was posted in somebody's unit: it may have gone into the queue."""
+        self._bus.publish(Change("queue"))
+
+    def plan(
+        self, letter: FinishedLetter, reverse_path: ReversePath, recipients: Sequence[Recipient], origin: Origin
+    ) -> Plan:
+        """Decide the places and queue rows; no I/O."""
+        places: dict[int, Place] = {}
+        queued: dict[Address, QueuedRecipient] = {}
+        delivered: dict[str, None] = {}
+        top = return_path(reverse_path.address)
+        for recipient in recipients:
+            path, resolution = recipient.path, recipient.resolution
+            if origin.waits and resolution.domain_is_local:
+                queued.setdefault(path.address, self._queue_recipient(path, LOCAL, origin))
+                continue
+            if resolution.accounts:
+                delivered[str(path)] = None
+                prefix = top + delivered_to(path.address) + origin.trace_fields
+                for account in resolution.accounts:
+                    # One copy per person, also when a letter reaches them by two addresses.
+                    places.setdefault(account.id, Place(account.id, account.inbox, prefix))
+            for address in resolution.remote:
+                onward = forwarded_path(path, address, resolution)
+                next_hop = self._routing.next_hop(address.domain)
+                queued.setdefault(address, self._queue_recipient(onward, next_hop, origin))
+        return Plan(
+            letter=letter_in(letter, reverse_path, origin),
+            places=tuple(places.values()),
+            queued=_queued_letter(letter, reverse_path, tuple(queued.values()), origin) if queued else None,
+            source=origin.source,
+            delivered=tuple(delivered),
+        )
+
+    def _queue_recipient(self, path: ForwardPath, next_hop: str, origin: Origin) -> QueuedRecipient:
+        return self._schedules.recipient(
+            path, next_hop, now=origin.received_at, not_before=origin.not_before, is_held=origin.is_held
+        )
+
+
+class ReportPoster:
+    """Delivers reports of ours (DSNs) with the null reverse-path: into a mailbox here, or through the queue."""
+
+    def __init__(self, directory: Directory, delivery: Delivery, clock: Clock) -> None:
+        self._directory = directory
+        self._delivery = delivery
+        self._clock = clock
+        self._log = logger("bounce")
+
+    async def prepare(self, octets: bytes, to: Address, trace: str) -> Posting:
+        """What to run in the unit of work that makes the report true.
+
+        A report whose reader is not here any more goes to the postmaster: the letter it tells of must not vanish.
+        """
+        resolution = await self._directory.resolve(to)
+        if resolution.status is not None:
+            self._log.warning(
+                "report for the postmaster", trace=trace, recipient=str(to), status=str(resolution.status)
+            )
+            resolution = await self._directory.postmaster()
+        if not resolution.accounts and not resolution.remote:
+            self._log.error("report without a reader", trace=trace, recipient=str(to))
+            return Posting(None, self._delivery)
+        recipient = Recipient(ForwardPath(to, notify=Notify.NEVER), resolution)
+        origin = Origin(trace, self._clock.wall(), b"", source="report")
+        return Posting(self._delivery.plan(finished(octets), ReversePath(None), [recipient], origin), self._delivery)
+
+
+@dataclass(frozen=True, slots=True)
+class Posting:
+    """Run it inside a unit of work; call `announce` after the commit."""
+
+    plan: Plan | None
+    delivery: Delivery
+
+    def __call__(self, tx: Transaction) -> None:
+        if self.plan is not None:
+            self.plan.run(tx)
+
+    def announce(self) -> None:
+        if self.plan is not None:
+            self.delivery.announce(self.plan)
+
+
+def forwarded_path(path: ForwardPath, address: Address, resolution: Resolution) -> ForwardPath:
+    """The forward-path for the next hop: as said, or an alias's target with the DSN wishes that RFC 3461 allows."""
+    if address == path.address:
+        return path
+    original = path.original_recipient or f"rfc822;{path.address}"
+    notify = path.notify
+    if notify is not None and Notify.SUCCESS in notify and is_list(resolution):
+        # RFC 3461 §5.2.7.3: the sender is told "expanded" once and hears of single targets only if they fail.
+        notify = (notify & ~Notify.SUCCESS) or Notify.NEVER
+    return ForwardPath(address, notify, original)
+
+
+def is_list(resolution: Resolution) -> bool:
+    return len(resolution.accounts) + len(resolution.remote) > 1
+
+
+def finished(octets: bytes) -> FinishedLetter:
+    """A letter that was composed here, ready for the store."""
+    return FinishedLetter(
+        Content(len(octets), hashlib.sha256(octets).digest(), octets=octets),
+        scan_header(octets),
+        has_dot_lines=octets.startswith(b".") or b"\r\n." in octets,
+        is_ascii=octets.isascii(),
+    )
+
+
+def _queued_letter(
+    letter: FinishedLetter, reverse_path: ReversePath, recipients: tuple[QueuedRecipient, ...], origin: Origin
+) -> QueuedLetter:
+    return QueuedLetter(
+        reverse_path=reverse_path,
+        prefix=origin.trace_fields,
+        account=origin.account.id if origin.account else None,
+        language=origin.account.language if origin.account else "en",
+        message_id=letter.scan.message_id.decode("utf-8", "replace"),
+        size=letter.size,
+        needs_eight_bit=not letter.is_ascii or reverse_path.body is BodyType.EIGHT_BIT,
+        needs_smtputf8=not letter.scan.block.isascii(),
+        received_at=origin.received_at,
+        trace=origin.trace,
+        recipients=recipients,
+    )
+
+
+def letter_in(letter: FinishedLetter, reverse_path: ReversePath, origin: Origin) -> LetterIn:
+    scan = letter.scan
+    return LetterIn(
+        content=letter.content,
+        received_at=origin.received_at,
+        trace=origin.trace,
+        reverse_path=str(reverse_path),
+        envelope_summary=scan.pack_envelope(),
+        header_size=scan.header_size,
+        has_dot_lines=letter.has_dot_lines,
+        message_id=scan.message_id,
+        in_reply_to=scan.in_reply_to,
+        references=tuple(scan.references),
+        subject=scan.get(b"subject") or b"",
+    )

@@ -1,0 +1,100 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What must be done from time to time: the daily snapshot, forgetting old history, tombstones and dead letters.
+
+Invariant: each job sleeps until its next time; a job that fails is logged and tried at its next time.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from functools import partial
+from pathlib import Path
+
+from posthouse.config import Store
+from posthouse.ports import Clock, Database, Disk, Workers
+from posthouse.services.compaction import Compaction
+from posthouse.services.queue_desk import QueueDesk
+from posthouse.store import integrity, journal
+from posthouse.telemetry import logger
+
+DAY = 86400.0
+SWEEP = 3600.0  # seconds between sweeps; what they remove has waited for days already
+
+
+class Housekeeping:
+    def __init__(
+        self,
+        database: Database,
+        desk: QueueDesk,
+        clock: Clock,
+        compaction: Compaction,
+        *,
+        folder: Path,
+        disk: Disk,
+        workers: Workers,
+        store: Store,
+        keep_history: float,
+    ) -> None:
+        """`folder` takes the snapshots, named by their day."""
+        self._database = database
+        self._desk = desk
+        self._clock = clock
+        self._compaction = compaction
+        self._folder = folder
+        self._disk = disk
+        self._workers = workers
+        self._store = store
+        self._keep_history = keep_history
+        self._tasks: list[asyncio.Task[None]] = []
+        self._log = logger("housekeeping")
+
+    def start(self) -> None:
+        self._tasks.append(asyncio.create_task(self._repeat(lambda: SWEEP, self.sweep)))
+        if self._store.snapshot:
+            self._tasks.append(asyncio.create_task(self._repeat(self.until_snapshot, self.snapshot)))
+
+    async def stop(self) -> None:
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        self._tasks.clear()
+
+    def until_snapshot(self) -> float:
+        """Seconds until the next time of day that the settings name (UTC)."""
+        hours, minutes = self._store.snapshot.split(":")
+        wanted = int(hours) * 3600 + int(minutes) * 60
+        return (wanted - self._clock.wall() % DAY) % DAY or DAY
+
+    async def snapshot(self) -> None:
+        """Write today's snapshot and remove those that are too many. Raises StoreFault."""
+        name = f"{int(self._clock.wall() // DAY):06d}.sqlite3"  # days since the epoch: sorts by age
+        await self._database.snapshot(self._folder / name)
+        old = [each for each in self._disk.names(self._folder) if each.endswith(".sqlite3")]
+        for each in old[: -self._store.snapshots_kept]:
+            await self._workers.run(partial(self._disk.unlink, self._folder / each))
+        self._log.info("snapshot written", name=name, kept=min(len(old), self._store.snapshots_kept))
+
+    async def sweep(self) -> None:
+        """Forget what its time has passed for. Raises StoreFault."""
+        rows = await self._desk.purge(self._keep_history)
+        await self._forget_changes(self._clock.wall() - self._store.keep_tombstones)
+        octets = await self._compaction.run()
+        if rows or octets:
+            self._log.info("swept", rows=rows, dead_octets=octets)
+
+    async def _forget_changes(self, before: float) -> None:
+        after = 0
+        while accounts := await self._database.read(partial(integrity.accounts, after=after)):
+            for account in accounts:
+                while await self._database.write(partial(journal.purge, account=account, before=before)):
+                    pass
+            after = accounts[-1]
+
+    async def _repeat(self, pause: Callable[[], float], job: Callable[[], Awaitable[None]]) -> None:
+        while True:
+            await asyncio.sleep(pause())
+            try:
+                await job()
+            except Exception as fault:
+                self._log.exception("job failed", job=getattr(job, "__name__", ""), reason=repr(fault))

@@ -1,0 +1,132 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A letter's content while it arrives: small letters stay in memory, large ones go to the spool chunk by chunk.
+
+Invariant: whatever the letter's size, one session holds no more than SPOOL_ABOVE octets plus one chunk.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+from posthouse.mail.header import HeaderScan, scan_header
+from posthouse.outcome import BAD_CONTENT, Refusal
+from posthouse.ports import BlobStore, Content, Spool
+
+# Letters up to this many octets join the shared pack; larger ones get a pack of their own (DESIGN §5). It is also
+# the bound of a header: whoever sends more than 256 KiB of header fields does not send mail.
+SPOOL_ABOVE = 256 * 1024
+
+
+class BodyListener(Protocol):
+    """Wants the body octets as they pass (the body hash of a signature)."""
+
+    def update(self, chunk: bytes) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class FinishedLetter:
+    """Content ready for the store, with what was learnt on the way."""
+
+    content: Content
+    scan: HeaderScan
+    has_dot_lines: bool
+    is_ascii: bool
+
+    @property
+    def size(self) -> int:
+        return self.content.size
+
+
+class IncomingLetter:
+    """Collects chunks. `edit_header` may rewrite the header block (submission); `body_listener` sees the body."""
+
+    def __init__(
+        self,
+        blobs: BlobStore,
+        *,
+        edit_header: Callable[[bytes], bytes] | None = None,
+        body_listener: BodyListener | None = None,
+    ) -> None:
+        self._blobs = blobs
+        self._edit_header = edit_header
+        self._body_listener = body_listener
+        self._chunks: list[bytes] = []
+        self._held = 0
+        self._scan = scan_header(b"")
+        self._spool: Spool | None = None
+        self._digest = hashlib.sha256()
+        self._size = 0
+        self._tail = b"\r\n"  # the last two octets seen: a dot line may begin at a chunk's start
+        self._has_dot_lines = False
+        self._is_ascii = True
+
+    async def add(self, chunk: bytes) -> None:
+        """Take the next octets. Raises Refusal (header too large) and StoreFault (spool)."""
+        if self._spool is None:
+            self._chunks.append(chunk)
+            self._held += len(chunk)
+            if self._held > SPOOL_ABOVE:
+                await self._start_spool()
+            return
+        if self._body_listener is not None:
+            self._body_listener.update(chunk)
+        await self._write(chunk)
+
+    async def finish(self) -> FinishedLetter:
+        """The whole letter; for spooled ones durable on return."""
+        if self._spool is not None:
+            location = await self._spool.seal()
+            self._spool = None
+            content = Content(self._size, self._digest.digest(), sealed=location)
+        else:
+            octets = self._chunks[0] if len(self._chunks) == 1 else b"".join(self._chunks)
+            self._chunks = []
+            octets = self._take_header(octets)
+            self._look(octets)
+            content = Content(len(octets), hashlib.sha256(octets).digest(), octets=octets)
+        return FinishedLetter(content, self._scan, self._has_dot_lines, self._is_ascii)
+
+    async def discard(self) -> None:
+        self._chunks = []
+        if self._spool is not None:
+            spool, self._spool = self._spool, None
+            await spool.discard()
+
+    async def _start_spool(self) -> None:
+        octets = b"".join(self._chunks)
+        self._chunks = []
+        if scan_header(octets[:SPOOL_ABOVE]).header_size >= SPOOL_ABOVE:
+            raise Refusal(BAD_CONTENT, f"The header is larger than {SPOOL_ABOVE} octets")
+        octets = self._take_header(octets)
+        self._spool = self._blobs.spool()
+        await self._write(octets)
+
+    def _take_header(self, octets: bytes) -> bytes:
+        """Scan and edit the header; return the octets with the edited one. The listener gets the body."""
+        self._scan = scan_header(octets)
+        if self._edit_header is not None:
+            size = self._scan.header_size
+            edited = self._edit_header(octets[:size])
+            if edited != octets[:size]:
+                octets = edited + octets[size:]
+                self._scan = scan_header(octets)
+        if self._body_listener is not None:
+            self._body_listener.update(octets[self._scan.header_size :])
+        return octets
+
+    async def _write(self, chunk: bytes) -> None:
+        assert self._spool is not None
+        self._look(chunk)
+        self._digest.update(chunk)
+        self._size += len(chunk)
+        await self._spool.write(chunk)
+
+    def _look(self, chunk: bytes) -> None:
+        if not self._has_dot_lines:
+            self._has_dot_lines = b"\r\n." in self._tail + chunk[:2] or b"\r\n." in chunk
+        if self._is_ascii:
+            self._is_ascii = chunk.isascii()
+        self._tail = (self._tail + chunk[-2:])[-2:]

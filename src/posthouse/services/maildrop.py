@@ -1,0 +1,191 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The INBOX as POP3 wants it: one session at a time, numbered letters, deletions that happen at the end (RFC 1939).
+
+Invariant: letters keep their numbers while the maildrop is open; nothing is removed but by `commit`. The lock lives
+in memory and ends with the session: a login writes nothing.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from posthouse.outcome import Refusal, Status
+from posthouse.ports import BlobStore, Change, ChangeBus, Clock, Database
+from posthouse.services.directory import Account
+from posthouse.store import letters, messages
+from posthouse.store.letters import StoredLetter
+from posthouse.store.messages import Maildrop
+from posthouse.store.uidset import from_uids
+
+# Rows of the next letters read with the one that is asked for: clients fetch in order, and a visit to the reader
+# thread costs more than the rows. Each row is some hundred octets.
+READ_AHEAD = 20
+
+IN_USE = Status(4, 2, 1)
+NO_SUCH_LETTER = Status(5, 5, 4)
+
+
+class MaildropInUse(Refusal):
+    """Another session has this maildrop (RFC 2449 §8.1.2, [IN-USE])."""
+
+    def __init__(self) -> None:
+        super().__init__(IN_USE, "Another session is using this maildrop")
+
+
+@dataclass(frozen=True, slots=True)
+class Letter:
+    """A letter to be sent: `prefix` then `content`. `size` of both; the header ends at `header_size` of content."""
+
+    prefix: bytes
+    content: memoryview
+    size: int
+    header_size: int
+    has_dot_lines: bool
+
+
+class Maildrops:
+    """Hands out maildrops, one per account at a time."""
+
+    def __init__(self, database: Database, blobs: BlobStore, bus: ChangeBus, clock: Clock) -> None:
+        self.database = database
+        self.blobs = blobs
+        self.bus = bus
+        self.clock = clock
+        self._open: set[int] = set()  # account ids; membership only, never walked
+
+    async def open(self, account: Account) -> OpenMaildrop:
+        """Lock and list the INBOX without reading a letter. Raises MaildropInUse."""
+        if account.id in self._open:
+            raise MaildropInUse
+        self._open.add(account.id)
+        try:
+            found = await self.database.read(lambda reader: messages.maildrop(reader, account.inbox))
+        except BaseException:
+            self._open.discard(account.id)
+            raise
+        if found is None:
+            self._open.discard(account.id)
+            raise Refusal(Status(5, 2, 1), "This account has no mailbox any more")
+        return OpenMaildrop(self, account, found)
+
+    def release(self, account: int) -> None:
+        self._open.discard(account)
+
+
+class OpenMaildrop:
+    """One session's view. Numbers begin at 1."""
+
+    def __init__(self, drops: Maildrops, account: Account, drop: Maildrop) -> None:
+        self._drops = drops
+        self._account = account
+        self._drop = drop
+        self._deleted: set[int] = set()
+        self._ahead: dict[int, StoredLetter | None] = {}
+        self._is_released = False
+
+    def __len__(self) -> int:
+        return len(self._drop)
+
+    def numbers(self) -> list[int]:
+        """Of the letters that are not marked as deleted."""
+        return [number for number in range(1, len(self._drop) + 1) if number not in self._deleted]
+
+    def stat(self) -> tuple[int, int]:
+        """How many letters, how many octets."""
+        octets = sum(self._drop.sizes) - sum(self._drop.sizes[number - 1] for number in self._deleted)
+        return len(self._drop) - len(self._deleted), octets
+
+    def sizes(self) -> list[tuple[int, int]]:
+        """(number, octets), for LIST."""
+        if not self._deleted:
+            return list(enumerate(self._drop.sizes, 1))
+        return [(number, self._drop.sizes[number - 1]) for number in self.numbers()]
+
+    def unique_ids(self) -> list[tuple[int, str]]:
+        """(number, unique-id), for UIDL."""
+        emails, name = self._drop.emails, messages.unique_id
+        if not self._deleted:
+            return [(number, name(email)) for number, email in enumerate(emails, 1)]
+        return [(number, name(emails[number - 1])) for number in self.numbers()]
+
+    def size(self, number: int) -> int:
+        return self._drop.sizes[self._index(number)]
+
+    def unique_id(self, number: int) -> str:
+        return messages.unique_id(self._drop.emails[self._index(number)])
+
+    async def retrieve(self, number: int) -> Letter:
+        """Raises Refusal (no such letter) and StoreFault."""
+        index = self._index(number)
+        if index not in self._ahead:
+            wanted = self._drop.emails[index : index + READ_AHEAD]
+            rows = await self._drops.database.read(lambda reader: letters.retrieve_some(reader, wanted))
+            self._ahead = dict(enumerate(rows, index))
+        stored = self._ahead[index]
+        if stored is None:
+            raise Refusal(NO_SUCH_LETTER, "That letter was removed by another program meanwhile")
+        content = await self._drops.blobs.open(stored.location)
+        return Letter(stored.prefix, content, stored.size, stored.header_size, stored.has_dot_lines)
+
+    def delete(self, number: int) -> None:
+        """Mark; it goes at `commit`."""
+        self._index(number)
+        self._deleted.add(number)
+
+    def reset(self) -> None:
+        """Unmark everything (RSET)."""
+        self._deleted.clear()
+
+    async def commit(self) -> int:
+        """Remove what is marked, durably, in one unit; how many. Raises StoreFault, and nothing is removed then."""
+        if not self._deleted:
+            return 0
+        uids = from_uids(self._drop.uids[number - 1] for number in self._deleted)
+        account, now = self._account, self._drops.clock.wall()
+        await self._drops.database.write(lambda tx: messages.expunge(tx, account.id, account.inbox, uids, now=now))
+        self._drops.bus.publish(Change("account", account.id))
+        return len(self._deleted)
+
+    def release(self) -> None:
+        """End the lock; safe to call twice."""
+        if not self._is_released:
+            self._is_released = True
+            self._drops.release(self._account.id)
+
+    def _index(self, number: int) -> int:
+        if not 1 <= number <= len(self._drop):
+            raise Refusal(NO_SUCH_LETTER, f"No such letter, there are {len(self._drop)}")
+        if number in self._deleted:
+            raise Refusal(NO_SUCH_LETTER, f"Letter {number} is marked as deleted")
+        return number - 1
+
+
+def top(letter: Letter, lines: int) -> bytes:
+    """The header, the empty line and the first `lines` lines of the body (RFC 1939 §7, TOP)."""
+    end = letter.header_size
+    content = letter.content
+    position = end
+    # Lines are looked for in growing pieces, so that ten lines of a huge letter do not read all of it.
+    piece = 16 * 1024
+    while lines > 0 and position < len(content):
+        chunk = bytes(content[position : position + piece])
+        taken, lines = _take_lines(chunk, lines)
+        if not taken:
+            piece *= 2
+            if position + len(chunk) >= len(content):
+                position = len(content)
+            continue
+        position += taken
+    return letter.prefix + bytes(content[:position])
+
+
+def _take_lines(chunk: bytes, lines: int) -> tuple[int, int]:
+    """(octets of whole lines taken, lines still wanted)."""
+    position = 0
+    while lines > 0:
+        end = chunk.find(b"\r\n", position)
+        if end < 0:
+            break
+        position = end + 2
+        lines -= 1
+    return position, lines

@@ -1,0 +1,129 @@
+# SPDX-License-Identifier: Apache-2.0
+"""May this stranger send this here? Mail from other servers (MX) and from a trusted neighbour (LMTP).
+
+Invariant: only addresses of local domains are accepted, in no configuration anything else: never an open relay.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from posthouse.mail.envelope import ForwardPath, ReversePath
+from posthouse.mail.trace import Hop, is_looping, received
+from posthouse.outcome import NOT_AUTHORIZED, RATE_LIMITED, ROUTING_LOOP, SYSTEM_FULL, Refusal, Status
+from posthouse.ports import BlobStore, Clock
+from posthouse.services.acceptance import Acceptance
+from posthouse.services.delivery import Origin
+from posthouse.services.directory import Account, Directory
+from posthouse.services.incoming import IncomingLetter
+from posthouse.services.limits import RateLimit
+from posthouse.services.transaction import Client, MailTransaction, Receipt, Recipient
+
+REFUSED_BECAUSE: dict[tuple[int, ...], str] = {
+    (4, 2, 2): "That mailbox is full, try again later",
+    (5, 2, 2): "The letter is larger than that mailbox may ever hold",
+    (5, 1, 1): "No such mailbox here",
+    (5, 2, 1): "This mailbox is disabled",
+    (5, 4, 6): "This address forwards in a circle",
+}
+
+
+class Reception:
+    def __init__(
+        self,
+        directory: Directory,
+        acceptance: Acceptance,
+        blobs: BlobStore,
+        clock: Clock,
+        *,
+        hostname: str,
+        max_received: int,
+        rate: RateLimit,
+        is_full: Callable[[], bool],
+        kind: str = "mx",
+    ) -> None:
+        """`rate` counts letters per peer address; `kind` is for the metrics."""
+        self.directory = directory
+        self.acceptance = acceptance
+        self.kind = kind
+        self.blobs = blobs
+        self.clock = clock
+        self.hostname = hostname
+        self.max_received = max_received
+        self._rate = rate
+        self._is_full = is_full
+        self._letters = 0
+
+    async def begin(self, client: Client, path: ReversePath) -> MailTransaction:
+        """MAIL FROM. Raises Refusal."""
+        if self._is_full():
+            raise Refusal(SYSTEM_FULL, "Insufficient storage here, try again later")
+        if not client.peer.is_loopback and not self._rate.take(client.peer.address):
+            raise Refusal(RATE_LIMITED, "Too many letters from your address, try again in a minute")
+        self._letters += 1
+        return _Arrival(self, client, path, f"{client.peer.trace}-{self._letters:x}")
+
+
+class _Arrival(MailTransaction):
+    def __init__(self, office: Reception, client: Client, path: ReversePath, trace: str) -> None:
+        super().__init__(client, path)
+        self._office = office
+        self._trace = trace
+
+    async def admit(self, path: ForwardPath) -> Recipient:
+        resolution = await self._office.directory.resolve(path.address)
+        if not resolution.domain_is_local:
+            raise Refusal(NOT_AUTHORIZED, "Relaying denied: that domain is not served here")
+        if resolution.status is not None:
+            raise Refusal(resolution.status, refusal_text(resolution.status))
+        await check_room(self._office.acceptance, resolution.accounts, self.reverse_path.size)
+        return Recipient(path, resolution)
+
+    def incoming(self) -> IncomingLetter:
+        return IncomingLetter(self._office.blobs)
+
+    async def accept(self, incoming: IncomingLetter) -> Receipt:
+        letter = await incoming.finish()
+        if is_looping(letter.scan, self._office.max_received):
+            raise Refusal(ROUTING_LOOP, "Too many hops: the letter goes in a circle")
+        now = self._office.clock.wall()
+        fields = received_field(self, self._office.hostname, self._trace, now)
+        origin = Origin(self._trace, now, fields, source=source_of(self.client))
+        await self._office.acceptance.accept(letter, self.reverse_path, self.recipients, origin, self._office.kind)
+        return Receipt(self._trace)
+
+
+def received_field(transaction: MailTransaction, hostname: str, ident: str, now: float) -> bytes:
+    client = transaction.client
+    hop = Hop(
+        helo=client.hello,
+        peer_address=client.peer.address,
+        by=hostname,
+        protocol=client.protocol,
+        ident=ident,
+        when=now,
+        tls_version=client.tls.version if client.tls else "",
+        tls_cipher=client.tls.cipher if client.tls else "",
+    )
+    only = transaction.recipients[0].path.address if len(transaction.recipients) == 1 else None
+    return received(hop, only)
+
+
+async def check_room(acceptance: Acceptance, accounts: tuple[Account, ...], declared: int | None) -> None:
+    """Refuse when every account that the recipient leads to would; if only some are full, they are overdrawn."""
+    status = None
+    for account in accounts:
+        status = None if account.quota is None else await acceptance.has_room(account.id, declared)
+        if status is None:
+            return
+    if status is not None:
+        raise Refusal(status, refusal_text(status))
+
+
+def source_of(client: Client) -> str:
+    """Where a letter came from, for people who look for it."""
+    return f"{client.peer.address} ({client.hello})"
+
+
+def refusal_text(status: Status) -> str:
+    return REFUSED_BECAUSE.get(tuple(status), "That address does not accept mail")

@@ -1,0 +1,144 @@
+# SPDX-License-Identifier: Apache-2.0
+"""May this user send this, as whom? Completes the letter (RFC 6409 §8) and has it signed.
+
+Invariant: nothing leaves under a reverse-path or From that the user does not own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from posthouse.mail.address import Address
+from posthouse.mail.address_list import addresses
+from posthouse.mail.dates import format_date
+from posthouse.mail.envelope import ForwardPath, ReversePath
+from posthouse.mail.header import insert_fields, remove_fields, scan_header
+from posthouse.mail.trace import is_looping
+from posthouse.outcome import (
+    AUTH_REQUIRED,
+    BAD_CONTENT,
+    NOT_AUTHORIZED,
+    RATE_LIMITED,
+    ROUTING_LOOP,
+    SYSTEM_FULL,
+    Refusal,
+)
+from posthouse.ports import BlobStore, Clock, Entropy
+from posthouse.services.acceptance import Acceptance
+from posthouse.services.delivery import Origin
+from posthouse.services.directory import Account, Directory
+from posthouse.services.incoming import FinishedLetter, IncomingLetter
+from posthouse.services.limits import RateLimit
+from posthouse.services.reception import check_room, received_field, refusal_text
+from posthouse.services.signing import Signing
+from posthouse.services.transaction import Client, MailTransaction, Receipt, Recipient
+
+# RFC 6409 §8: fields that a submission server adds or takes away. Bcc must not reach anyone (RFC 5322 §3.6.3).
+PRIVATE_FIELDS = (b"bcc", b"resent-bcc", b"return-path")
+
+
+class Submission:
+    def __init__(
+        self,
+        directory: Directory,
+        acceptance: Acceptance,
+        signing: Signing,
+        blobs: BlobStore,
+        clock: Clock,
+        entropy: Entropy,
+        *,
+        hostname: str,
+        max_received: int,
+        rate: RateLimit,
+        is_full: Callable[[], bool],
+    ) -> None:
+        """`rate` counts recipients per account."""
+        self.directory = directory
+        self.acceptance = acceptance
+        self.signing = signing
+        self.blobs = blobs
+        self.clock = clock
+        self.entropy = entropy
+        self.hostname = hostname
+        self.max_received = max_received
+        self.rate = rate
+        self._is_full = is_full
+
+    async def begin(self, client: Client, path: ReversePath) -> MailTransaction:
+        """MAIL FROM of a user. Raises Refusal."""
+        if client.account is None:
+            raise Refusal(AUTH_REQUIRED, "Authentication required")
+        if self._is_full():
+            raise Refusal(SYSTEM_FULL, "Insufficient storage here, try again later")
+        if path.address is not None and not await self.directory.may_send_as(client.account, path.address):
+            raise Refusal(NOT_AUTHORIZED, f"{client.account.name} may not send as that address")
+        return _Sending(self, client, client.account, path, self.entropy.octets(8).hex())
+
+
+class _Sending(MailTransaction):
+    def __init__(self, office: Submission, client: Client, account: Account, path: ReversePath, trace: str) -> None:
+        super().__init__(client, path)
+        self._office = office
+        self._account = account
+        self._trace = trace
+        self._body_hash = office.signing.body_hash()
+
+    async def admit(self, path: ForwardPath) -> Recipient:
+        if not self._office.rate.take(str(self._account.id)):
+            raise Refusal(RATE_LIMITED, "Too many recipients in this hour, try again later")
+        resolution = await self._office.directory.resolve(path.address)
+        if resolution.domain_is_local:
+            if resolution.status is not None:
+                raise Refusal(resolution.status, refusal_text(resolution.status))
+            await check_room(self._office.acceptance, resolution.accounts, self.reverse_path.size)
+        return Recipient(path, resolution)
+
+    def incoming(self) -> IncomingLetter:
+        return IncomingLetter(self._office.blobs, edit_header=self._complete, body_listener=self._body_hash)
+
+    async def accept(self, incoming: IncomingLetter) -> Receipt:
+        letter = await incoming.finish()
+        if is_looping(letter.scan, self._office.max_received):
+            raise Refusal(ROUTING_LOOP, "Too many hops: the letter goes in a circle")
+        author = await self._check_author(letter)
+        now = self._office.clock.wall()
+        signature = await self._office.signing.sign(author.domain, letter.scan.block, self._body_hash, now)
+        fields = received_field(self, self._office.hostname, self._trace, now)
+        origin = Origin(self._trace, now, signature + fields, source=self._account.name, account=self._account)
+        await self._office.acceptance.accept(letter, self.reverse_path, self.recipients, origin, "submission")
+        return Receipt(self._trace)
+
+    def _complete(self, header: bytes) -> bytes:
+        """Add Message-ID, Date and (for several authors) Sender where they are missing; take Bcc out."""
+        office = self._office
+        header = remove_fields(header, PRIVATE_FIELDS)
+        scan = scan_header(header)
+        missing = b""
+        if b"message-id" not in scan:
+            unique = office.entropy.octets(16).hex()
+            missing += f"Message-ID: <{unique}@{office.hostname}>\r\n".encode()
+        if b"date" not in scan:
+            missing += f"Date: {format_date(office.clock.wall())}\r\n".encode()
+        if b"sender" not in scan and len(addresses(scan.get(b"from") or b"")) > 1:
+            missing += f"Sender: <{self._account.address}>\r\n".encode()
+        if not missing:
+            return header
+        return insert_fields(header if header.strip() else b"\r\n", missing)
+
+    async def _check_author(self, letter: FinishedLetter) -> Address:
+        """The first address in From, when all of them and Sender are the user's to use. RFC 6409 §8.1."""
+        scan = letter.scan
+        if scan.count(b"from") != 1:
+            raise Refusal(BAD_CONTENT, "The header needs exactly one From field")
+        authors = addresses(scan.get(b"from") or b"")
+        if not authors:
+            raise Refusal(BAD_CONTENT, "The From field holds no address")
+        senders = addresses(scan.get(b"sender") or b"")
+        # With a Sender of his own a user may write for others only if he may use at least one author's address.
+        allowed = [author for author in authors if await self._office.directory.may_send_as(self._account, author)]
+        if not allowed or (len(allowed) < len(authors) and not senders):
+            raise Refusal(NOT_AUTHORIZED, f"{self._account.name} may not send as the address in From")
+        for sender in senders:
+            if not await self._office.directory.may_send_as(self._account, sender):
+                raise Refusal(NOT_AUTHORIZED, f"{self._account.name} may not send as the address in Sender")
+        return allowed[0]

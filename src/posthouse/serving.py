@@ -1,0 +1,193 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The house with its doors: listeners, the relay, the control socket, housekeeping; start, reload, drain.
+
+Invariant: after `stop` nothing listens, every acknowledged letter is durable, and no task of ours is left.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+from posthouse.app import House, schedules_of, static_routes
+from posthouse.config import Settings
+from posthouse.edges.pop3 import Pop3Session, Pop3Terms
+from posthouse.edges.smtp import Office, Role, SmtpSession, SmtpTerms
+from posthouse.edges.smtp_replies import unwelcome
+from posthouse.net.admission import Admission
+from posthouse.net.listener import Endpoint, Listener
+from posthouse.net.session import SessionFactory, TlsUpgrader
+from posthouse.ports import Peer, TlsInfo
+from posthouse.protocol.pop3.server import Pop3Server
+from posthouse.protocol.smtp.extensions import Mode
+from posthouse.protocol.smtp.server import SmtpServer
+from posthouse.services.compaction import Compaction
+from posthouse.services.housekeeping import Housekeeping
+from posthouse.services.transaction import Client
+from posthouse.telemetry import logger
+
+LOOPBACK = tuple(ipaddress.ip_network(text) for text in ("127.0.0.0/8", "::1/128"))
+
+
+@dataclass(frozen=True, slots=True)
+class Service:
+    """One key of [listen] that is built: how its sessions are made."""
+
+    name: str
+    is_implicit_tls: bool
+    new_session: SessionFactory
+    refusal: Callable[[Peer, str], bytes]
+
+
+class Server:
+    """`endpoints`: for each key of [listen], bound sockets (or host and port in a simulated world)."""
+
+    def __init__(self, house: House, endpoints: Mapping[str, Sequence[Endpoint]], tls: TlsUpgrader) -> None:
+        self.house = house
+        self._tls = tls
+        self._log = logger("server")
+        settings = house.settings
+        admission = Admission(settings.smtp.max_connections, settings.smtp.max_connections_per_address, exempt=LOOPBACK)
+        self.listeners = [
+            Listener(
+                service.name,
+                endpoints[service.name],
+                service.new_session,
+                entropy=house.machine.entropy,
+                admission=admission,
+                refusal=service.refusal,
+                tls=tls,
+                is_implicit_tls=service.is_implicit_tls,
+            )
+            for service in services_of(house)
+            if endpoints.get(service.name)
+        ]
+        self._housekeeping = Housekeeping(
+            house.database,
+            house.queue_desk,
+            house.machine.clock,
+            Compaction(
+                house.database,
+                house.blobs,
+                house.workers,
+                house.machine.clock,
+                days=settings.store.keep_dead / 86400,
+            ),
+            folder=house.folder / "snapshots",
+            disk=house.machine.disk,
+            workers=house.workers,
+            store=settings.store,
+            keep_history=settings.queue.history,
+        )
+
+    async def start(self) -> None:
+        for listener in self.listeners:
+            await listener.start()
+        await self.house.relay.start()
+        self._housekeeping.start()
+        ports = {listener.name: listener.ports for listener in self.listeners}
+        self._log.info("serving", hostname=self.house.settings.hostname, **{k: v for k, v in ports.items() if v})
+
+    async def stop(self, grace: float) -> None:
+        """Drain: sessions finish what they began, within `grace` seconds; then everything is closed."""
+        self._log.info("stopping", grace=grace)
+        await asyncio.gather(
+            *(listener.stop(grace) for listener in self.listeners),
+            self.house.relay.stop(grace),
+            self._housekeeping.stop(),
+        )
+        await self.house.close()
+        self._log.info("stopped")
+
+    def reload(self, settings: Settings) -> None:
+        """Take over what can change while serving: routes, schedules. The rest needs a restart; the log says so."""
+        self.house.routing.set_routes(static_routes(settings))
+        schedules = schedules_of(settings)
+        self.house.delivery.set_schedules(schedules)
+        self.house.settler.schedules = schedules
+        old = self.house.settings.model_dump(exclude={"routes", "queue"})
+        new = settings.model_dump(exclude={"routes", "queue"})
+        changed = sorted(key for key in new if new[key] != old[key])
+        if changed:
+            self._log.warning("a restart is needed for changes in these sections", sections=changed)
+        self.house.relay.wake()
+        self._log.info("reloaded")
+
+
+def services_of(house: House) -> list[Service]:
+    def smtp(name: str, role: Role, *, implicit: bool = False) -> Service:
+        return Service(name, implicit, _smtp(house, role, name), unwelcome)
+
+    def pop3(name: str, *, implicit: bool = False) -> Service:
+        return Service(name, implicit, _pop3(house, name), _pop3_unwelcome)
+
+    return [
+        smtp("smtp", Role.MX),
+        smtp("submission", Role.SUBMISSION),
+        smtp("submissions", Role.SUBMISSION, implicit=True),
+        smtp("lmtp", Role.LMTP),
+        pop3("pop3"),
+        pop3("pop3s", implicit=True),
+    ]
+
+
+def _smtp(house: House, role: Role, listener: str) -> SessionFactory:
+    settings = house.settings
+    offices: dict[Role, Office] = {Role.MX: house.reception, Role.LMTP: house.lmtp, Role.SUBMISSION: house.submission}
+    plaintext = listener in settings.auth.plaintext
+    terms = SmtpTerms(
+        role=role,
+        hostname=settings.hostname,
+        office=offices[role],
+        login=house.login,
+        clock=house.machine.clock,
+        metrics=house.metrics,
+        log=logger(role.value),
+        tarpit_after=settings.smtp.tarpit_after,
+        close_after=settings.smtp.close_after,
+        plaintext_auth=plaintext,
+    )
+
+    def new_session(peer: Peer, tls: TlsInfo | None) -> SmtpSession:
+        engine = SmtpServer(
+            hostname=settings.hostname,
+            mode=Mode(role.value),
+            max_message_size=settings.smtp.max_message,
+            max_recipients=settings.smtp.max_recipients,
+            offers_tls=tls is None and role is not Role.LMTP,
+            requires_auth=role is Role.SUBMISSION,
+            auth_needs_tls=not plaintext,
+        )
+        if tls is not None:
+            engine.tls_started(tls)
+        return SmtpSession(engine, Client(peer, tls=tls), terms)
+
+    return new_session
+
+
+def _pop3(house: House, listener: str) -> SessionFactory:
+    plaintext = listener in house.settings.auth.plaintext
+    terms = Pop3Terms(
+        hostname=house.settings.hostname,
+        login=house.login,
+        maildrops=house.maildrops,
+        metrics=house.metrics,
+        log=logger("pop3"),
+        plaintext_auth=plaintext,
+        tarpit_after=house.settings.smtp.tarpit_after,
+        close_after=house.settings.smtp.close_after,
+    )
+
+    def new_session(peer: Peer, tls: TlsInfo | None) -> Pop3Session:
+        engine = Pop3Server(offers_tls=tls is None, requires_tls=not plaintext)
+        if tls is not None:
+            engine.tls_started(tls)
+        return Pop3Session(engine, peer, tls, terms)
+
+    return new_session
+
+
+def _pop3_unwelcome(_peer: Peer, reason: str) -> bytes:
+    return f"-ERR [SYS/TEMP] {reason}\r\n".encode()

@@ -1,0 +1,275 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The Database port on SQLite, and the one function that opens the embedded store.
+
+Invariant: all writing goes through the committer; each read is one short transaction on its own connection.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any, TypeVar
+
+import apsw
+
+from posthouse import telemetry
+from posthouse.ports import Clock, Disk, Entropy, Reader, StoreFault, Transaction, Workers
+from posthouse.store.blobs import ledger
+from posthouse.store.blobs.appender import PackAppender
+from posthouse.store.blobs.packs import PackStore
+from posthouse.store.blobs.recovery import adopt, check_lineage, read_lineage, recover, renew_lineage, write_lineage
+from posthouse.store.blobs.shelf import Shelf
+from posthouse.store.committer import Closing, Committer, Job, Statistics
+from posthouse.store.databases.migrate import Migration, migrate, packaged
+from posthouse.store.databases.sqlite_engine import (
+    Checkpoints,
+    SqliteEngine,
+    SqliteReader,
+    SqliteTransaction,
+    connect,
+    translate,
+)
+from posthouse.store.numbers import Numbers
+from posthouse.store.settings import StoreSettings
+
+T = TypeVar("T")
+
+DATABASE_FILE = "posthouse.sqlite3"
+PACK_FOLDER = "packs"
+# 4 MiB are copied in some 10 ms: a snapshot holds a thread of the pool `disk` no longer at a time.
+SNAPSHOT_PAGES = 1024
+
+
+class SqliteDatabase:
+    """One SQLite file with one writer thread and a few readers."""
+
+    def __init__(
+        self,
+        path: Path,
+        committer: Committer,
+        *,
+        checkpoints: Checkpoints,
+        shelf: Shelf,
+        workers: Workers,
+        settings: StoreSettings,
+    ) -> None:
+        self._path = path
+        self._committer = committer
+        self._checkpoints = checkpoints
+        self._shelf = shelf
+        self._workers = workers
+        self._settings = settings
+        self._readers: list[SqliteReader] = []  # idle ones; a pool of two threads may need two
+        self._is_closed = False
+        self._hand_in = workers.committer(committer.commit)
+
+    async def write(self, unit: Callable[[Transaction], T]) -> T:
+        if self._is_closed:
+            raise StoreFault("the store is closed")
+        future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+        self._hand_in(Job(unit, future))
+        result: T = await future
+        return result
+
+    async def read(self, query: Callable[[Reader], T]) -> T:
+        if self._is_closed:
+            raise StoreFault("the store is closed")
+        return await self._workers.run(partial(self._query, query), pool="read")
+
+    def _query(self, query: Callable[[Reader], T]) -> T:
+        try:
+            reader = self._readers.pop() if self._readers else self._new_reader()
+            try:
+                reader.begin()
+                try:
+                    return query(reader)
+                finally:
+                    reader.end()
+            finally:
+                self._readers.append(reader)
+        except apsw.Error as error:
+            raise translate(error) from error
+
+    def _new_reader(self) -> SqliteReader:
+        return SqliteReader(connect(self._path, vfs=self._settings.vfs, is_reader=True))
+
+    @property
+    def statistics(self) -> Statistics:
+        """Counts of the committer since start."""
+        return self._committer.statistics
+
+    @property
+    def wal_octets(self) -> int:
+        """Length of the write-ahead log after the last commit."""
+        return self._checkpoints.octets
+
+    async def snapshot(self, target: Path) -> None:
+        """Copied in steps from one read transaction, so that it is of one moment and ends on a busy server.
+
+        The log cannot start again while it runs. Raises StoreFault.
+        """
+        draft = target.with_name(target.name + ".part")
+        copy = await self._workers.run(partial(self._begin_copy, draft), pool="disk")
+        try:
+            while not await self._workers.run(copy.step, pool="disk"):
+                pass
+            await self._workers.run(partial(copy.finish, self._shelf.disk, target), pool="disk")
+        finally:
+            await self._workers.run(partial(copy.discard, self._shelf.disk), pool="disk")
+        # From now on the copy is older than the packs, and must be told apart from the database itself.
+        lineage = await self.write(_new_lineage)
+        await self._workers.run(partial(write_lineage, self._shelf, lineage), pool="disk")
+
+    def _begin_copy(self, draft: Path) -> _Copy:
+        try:
+            return _Copy(self._new_reader(), draft, self._settings.vfs, self._shelf.disk)
+        except apsw.Error as error:
+            raise translate(error) from error
+
+    async def close(self) -> None:
+        """What was handed in before is committed first."""
+        if self._is_closed:
+            return
+        self._is_closed = True
+        ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        await self._checkpoints.end()
+        await self._workers.run(self._close_readers, pool="read")
+        self._hand_in(Closing(ended))
+        await ended
+        self._hand_in(None)
+
+    def _close_readers(self) -> None:
+        while self._readers:
+            self._readers.pop().close()
+
+
+def _new_lineage(tx: Transaction) -> int:
+    lineage = tx.new_id()
+    ledger.save_lineage(tx, lineage, ledger.load_state(tx).lineage)
+    return lineage
+
+
+class _Copy:
+    """One snapshot under way. Used by one worker thread after another."""
+
+    def __init__(self, source: SqliteReader, draft: Path, vfs: str | None, disk: Disk) -> None:
+        self._source = source
+        self._draft = draft
+        disk.make_folder(draft.parent)
+        with contextlib.suppress(OSError):
+            disk.unlink(draft)
+        if vfs is None:
+            disk.append(draft).close()  # created 0600: it holds what the database holds
+        source.begin()
+        source.row("SELECT id FROM store_state")  # the snapshot begins with the first read
+        self._target = apsw.Connection(str(draft), vfs=vfs)
+        self._backup = self._target.backup("main", source.connection, "main")
+        self._is_finished = False
+
+    def step(self) -> bool:
+        """Copy some pages; True when all are."""
+        try:
+            return bool(self._backup.step(SNAPSHOT_PAGES))
+        except apsw.Error as error:
+            raise translate(error) from error
+
+    def finish(self, disk: Disk, target: Path) -> None:
+        """Make it one file, durable under its final name."""
+        try:
+            self._backup.finish()
+            self._target.execute("PRAGMA journal_mode = DELETE").fetchall()
+            self._target.close()
+        except apsw.Error as error:
+            raise translate(error) from error
+        file = disk.append(self._draft)
+        try:
+            file.sync()
+        finally:
+            file.close()
+        disk.rename(self._draft, target)
+        self._is_finished = True
+
+    def discard(self, disk: Disk) -> None:
+        """Close everything; remove the draft when it did not become a snapshot."""
+        with contextlib.suppress(apsw.Error):
+            self._backup.close(True)
+        with contextlib.suppress(apsw.Error):
+            self._target.close(True)
+        self._source.close()
+        if not self._is_finished:
+            with contextlib.suppress(OSError):
+                disk.unlink(self._draft)
+
+
+def open_sqlite(
+    folder: Path,
+    disk: Disk,
+    workers: Workers,
+    clock: Clock,
+    entropy: Entropy,
+    *,
+    settings: StoreSettings | None = None,
+    migrations: Sequence[Migration] | None = None,
+) -> tuple[SqliteDatabase, PackStore]:
+    """Open or create the store in a folder; call it in the loop's thread before anything is served.
+
+    Applies the migrations, then makes the packs match the rows. Raises StoreFault with a sentence for the
+    operator. What recovery did is in `PackStore.recovery`.
+    """
+    try:
+        shelf = Shelf(folder / PACK_FOLDER, disk, Numbers(clock), entropy, settings or StoreSettings())
+        return _open(folder, shelf, workers, clock, packaged() if migrations is None else migrations)
+    except apsw.Error as error:
+        raise StoreFault(f"the database in {folder} cannot be opened: {error}") from error
+    except OSError as error:
+        raise StoreFault(f"the store in {folder} cannot be opened: {error}") from error
+
+
+def _open(
+    folder: Path, shelf: Shelf, workers: Workers, clock: Clock, migrations: Sequence[Migration]
+) -> tuple[SqliteDatabase, PackStore]:
+    path, settings, numbers = folder / DATABASE_FILE, shelf.settings, shelf.counters
+    shelf.disk.make_folder(shelf.folder)
+    if settings.vfs is None:
+        shelf.disk.append(path).close()  # created 0600; SQLite gives its other files the same mode
+    appender = PackAppender(shelf)
+    writer = connect(path, vfs=settings.vfs)
+    transaction = SqliteTransaction(writer, appender, numbers)
+    checkpoints = Checkpoints(path, writer, workers, vfs=settings.vfs)
+    engine = SqliteEngine(transaction, checkpoints)
+
+    def transact(work: Callable[[Transaction], None]) -> None:
+        engine.begin()
+        try:
+            work(transaction)
+            engine.commit()
+        except BaseException:
+            engine.roll_back()
+            raise
+
+    try:
+        migrate(transact, migrations, clock.wall())
+        state = ledger.load_state(transaction)
+        rows = ledger.load_packs(transaction)
+        numbers.last_id = max(state.last_id, state.lineage)
+        numbers.last_pack = max([state.last_pack, *shelf.numbers()])
+        if settings.adopt:
+            recovery = adopt(shelf, rows, transact)
+        else:
+            check_lineage(shelf, state)
+            recovery = recover(shelf, appender, state, rows, transact)
+        renew_lineage(shelf, transact, numbers.new_id(), read_lineage(shelf) or 0)
+    except BaseException:
+        engine.close()
+        appender.close()
+        raise
+    if recovery.cut_octets or recovery.removed or recovery.findings:
+        telemetry.logger("store").warning(
+            "recovered", cut_octets=recovery.cut_octets, removed=len(recovery.removed), findings=recovery.findings
+        )
+    committer = Committer(engine, appender, shelf=shelf, numbers=numbers, workers=workers, clock=clock)
+    database = SqliteDatabase(path, committer, checkpoints=checkpoints, shelf=shelf, workers=workers, settings=settings)
+    return database, PackStore(shelf, workers, recovery)

@@ -1,0 +1,76 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Sets of UIDs as ranges: what statements take, what the journal keeps, what clients are told.
+
+A `Ranges` is always sorted, without overlaps and without neighbours that could be one range. Its text is the
+sequence set of RFC 9051 §9 (`1:4,7`), so the journal can be read by people and sent to clients as it is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+Ranges = tuple[tuple[int, int], ...]
+
+MAX_UID = 0xFFFF_FFFF  # RFC 9051 §2.3.1.1: UIDs are 32-bit
+EVERY_UID: Ranges = ((1, MAX_UID),)
+
+
+def from_uids(uids: Iterable[int]) -> Ranges:
+    """Ranges over single UIDs in any order, with or without repetition."""
+    ordered = sorted(set(uids))
+    if not ordered:
+        return ()
+    found: list[tuple[int, int]] = []
+    first = last = ordered[0]
+    for uid in ordered[1:]:
+        if uid != last + 1:
+            found.append((first, last))
+            first = uid
+        last = uid
+    found.append((first, last))
+    return tuple(found)
+
+
+def from_ranges(ranges: Iterable[tuple[int, int]]) -> Ranges:
+    """Put ranges in any order, overlapping or reversed (`4:1`), in order."""
+    found: list[tuple[int, int]] = []
+    for first, last in sorted((min(pair), max(pair)) for pair in ranges):
+        if found and first <= found[-1][1] + 1:
+            found[-1] = (found[-1][0], max(found[-1][1], last))
+        else:
+            found.append((first, last))
+    return tuple(found)
+
+
+def below(ranges: Ranges, limit: int) -> Ranges:
+    """The part of the set that is less than `limit` (a mailbox's UIDNEXT: later arrivals are not meant)."""
+    return tuple((first, min(last, limit - 1)) for first, last in ranges if first < limit)
+
+
+def size(ranges: Ranges) -> int:
+    return sum(last - first + 1 for first, last in ranges)
+
+
+def expand(ranges: Ranges) -> list[int]:
+    """Every UID, growing. For sets of UIDs that exist; never for `1:*` as a client said it."""
+    return [uid for first, last in ranges for uid in range(first, last + 1)]
+
+
+def to_text(ranges: Ranges) -> str:
+    return ",".join(str(first) if first == last else f"{first}:{last}" for first, last in ranges)
+
+
+def from_text(text: str) -> Ranges:
+    """Read what `to_text` wrote."""
+    if not text:
+        return ()
+    pairs: list[tuple[int, int]] = []
+    for part in text.split(","):
+        first, _, last = part.partition(":")
+        pairs.append((int(first), int(last or first)))
+    return tuple(pairs)
+
+
+def merged(sets: Sequence[Ranges]) -> Ranges:
+    """The union."""
+    return from_ranges(pair for ranges in sets for pair in ranges)

@@ -1,0 +1,78 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Settings: the written file reads back, mistakes are all named with file, key and remedy."""
+
+import tomllib
+
+import pytest
+
+from posthouse import config, config_file
+
+
+def read(text: str) -> config.Settings:
+    return config.from_table(tomllib.loads(text), "posthouse.toml")
+
+
+def test_the_written_file_is_the_defaults() -> None:
+    """Comments in the file must not say other values than the code uses."""
+    text = config_file.render({"hostname": "mail.example.test"})
+    uncommented = "\n".join(
+        line.removeprefix("# ") if line.startswith("# ") and " = " in line and line[2:3].islower() else line
+        for line in text.splitlines()
+    )
+    assert read(text) == read(uncommented) == config.Settings(hostname="mail.example.test")
+
+
+def test_values_given_are_written_out() -> None:
+    given = {
+        "hostname": "mail.example.test",
+        "listen": {"smtp": ["127.0.0.1:2525"]},
+        "queue": {"retry": ["1s"]},
+        "routes": {"bob.test": "127.0.0.1:2626"},
+    }
+    settings = read(config_file.render(given))
+    assert settings.listen.smtp == ["127.0.0.1:2525"]
+    assert settings.queue.retry == [1.0]
+    assert settings.routes["bob.test"].host == "127.0.0.1:2626"
+
+
+def test_every_mistake_is_reported_at_once_with_its_key() -> None:
+    with pytest.raises(config.ConfigError) as caught:
+        read('hostname = "a b"\n[listen]\nsmtp = ["nowhere"]\n[queue]\nretry = ["5"]\nspeed = 3\n')
+    problems = caught.value.problems
+    assert [problem.split(": ")[1] for problem in problems] == [
+        "hostname",
+        "listen.smtp.0",
+        "queue.retry.0",
+        "queue.speed",
+    ]
+    assert all(problem.startswith("posthouse.toml: ") for problem in problems)
+    assert "no such setting" in problems[3]
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"), [("30s", 30), ("1m", 60), ("4h", 14400), ("5d", 432000), ("200ms", 0.2), ("1.5h", 5400)]
+)
+def test_durations(text: str, seconds: float) -> None:
+    assert config.parse_duration(text) == pytest.approx(seconds)
+
+
+@pytest.mark.parametrize("text", ["", "5", "m", "-1m", "1 m", "1y", 5])
+def test_bad_durations(text: object) -> None:
+    with pytest.raises(ValueError, match="duration"):
+        config.parse_duration(text)
+
+
+@pytest.mark.parametrize(("text", "octets"), [("0", 0), ("200M", 200 << 20), ("5G", 5 << 30), (77, 77), ("1KiB", 1024)])
+def test_sizes(text: object, octets: int) -> None:
+    assert config.parse_size(text) == octets
+
+
+def test_missing_file_names_the_remedy(tmp_path) -> None:
+    with pytest.raises(config.ConfigError, match="posthouse init"):
+        config.load(tmp_path)
+
+
+def test_broken_toml_names_the_file(tmp_path) -> None:
+    (tmp_path / "posthouse.toml").write_text("hostname = ")
+    with pytest.raises(config.ConfigError, match="not valid TOML"):
+        config.load(tmp_path)
