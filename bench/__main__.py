@@ -15,6 +15,7 @@ import tempfile
 import time
 from collections import defaultdict
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from statistics import median
 
@@ -76,6 +77,10 @@ def run_smtp(peer: Peer, cell: Cell) -> dict[str, float]:
     return {"rate": letters / seconds, "cpu_ms": used / letters * 1000, "rss_mib": rss, "pss_mib": pss}
 
 
+def has_letters(peer: Peer, user: str) -> bool:
+    return peer.delivered(user) >= 10
+
+
 def run_pop3(peer: Peer, sessions: int) -> dict[str, float]:
     with tempfile.TemporaryDirectory(prefix="bench-") as folder:
         peer.start(Path(folder) / "server")
@@ -87,7 +92,8 @@ def run_pop3(peer: Peer, sessions: int) -> dict[str, float]:
                     subprocess.run(command, input=PASSWORD.encode(), check=True, capture_output=True)
             for user in POP3_USERS:
                 smtp_source(Cell("", 1, 10240, 10), 10, peer.smtp_port, user)
-            time.sleep(2)  # Postfix hands over in the background
+            for user in POP3_USERS:  # Postfix hands over in the background
+                processes.wait_until(partial(has_letters, peer, user), 60, f"the letters of {user}")
             load = [sys.executable, "-m", "bench.pop3_load", str(peer.pop3_port), ",".join(POP3_USERS), PASSWORD]
             subprocess.run([*load, "10"], check=True, capture_output=True)
             cpu = sum(map(processes.cpu_seconds, peer.root()))

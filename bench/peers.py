@@ -26,7 +26,7 @@ class Peer(Protocol):
 
     def start(self, folder: Path) -> None: ...
     def root(self) -> list[int]: ...
-    def delivered(self) -> int: ...
+    def delivered(self, user: str = USER) -> int: ...
     def stop(self) -> None: ...
 
 
@@ -170,8 +170,8 @@ class PostfixDovecot:
         master = int((self._folder / "queue/pid/master.pid").read_text())
         return [master, self._dovecot.pid]
 
-    def delivered(self) -> int:
-        box = self._folder / "mail/alice/new"
+    def delivered(self, user: str = USER) -> int:
+        box = self._folder / "mail" / user.partition("@")[0] / "new"
         return sum(1 for _ in os.scandir(box)) if box.exists() else 0
 
     def stop(self) -> None:
@@ -206,12 +206,12 @@ class Posthouse:
     def root(self) -> list[int]:
         return [self._process.pid]
 
-    def delivered(self) -> int:
+    def delivered(self, user: str = USER) -> int:
         """STAT of the mailbox, as a user sees it."""
         with socket.create_connection(("127.0.0.1", self.pop3_port)) as sock:
             lines = sock.makefile("rb")
             lines.readline()
-            for command in (f"USER {USER}", f"PASS {PASSWORD}", "STAT"):
+            for command in (f"USER {user}", f"PASS {PASSWORD}", "STAT"):
                 sock.sendall(command.encode() + b"\r\n")
                 answer = lines.readline()
             sock.sendall(b"QUIT\r\n")

@@ -28,7 +28,7 @@ class Client(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         self._buffer += data
-        if not self._buffer.endswith(self._ends):
+        if self._buffer.startswith(b"+OK") and not self._buffer.endswith(self._ends):
             return
         if not self._buffer.startswith(b"+OK"):
             self._done.set_exception(RuntimeError(bytes(self._buffer[:100]).decode()))

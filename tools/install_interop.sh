@@ -7,7 +7,7 @@ set -eu
 cd "$(dirname "$0")/.."
 
 servers="postfix dovecot-core dovecot-pop3d dovecot-imapd dovecot-lmtpd"
-clients="swaks curl fetchmail mpop getmail6 msmtp mutt"
+clients="swaks libnet-ssleay-perl libauthen-sasl-perl curl fetchmail mpop getmail6 msmtp mutt"
 databases="postgresql"
 wanted="$servers $clients $databases"
 [ "${1:-}" = bench ] && wanted="$servers"

@@ -31,7 +31,7 @@ from posthouse.services.keys import DomainKeys
 from posthouse.services.limits import RateLimit
 from posthouse.services.login import Login
 from posthouse.services.maildrop import Maildrops
-from posthouse.services.passwords import Passwords
+from posthouse.services.passwords import Cost, Passwords
 from posthouse.services.queue_desk import QueueDesk
 from posthouse.services.reception import Reception
 from posthouse.services.relay import Relay
@@ -44,6 +44,7 @@ from posthouse.services.waiting import WaitingDelivery
 from posthouse.store.blobs.packs import PackStore
 from posthouse.store.buses.local import LocalBus
 from posthouse.store.databases.sqlite import SqliteDatabase, open_sqlite
+from posthouse.store.keys import Algorithm
 from posthouse.store.sealing import KEY_OCTETS, SecretKey
 from posthouse.store.settings import StoreSettings
 from posthouse.telemetry import Metrics
@@ -62,6 +63,8 @@ class Machine:
     resolver: Callable[[Settings], Resolver]
     transport: Callable[[], MailTransport]
     vfs: str | None = None  # SQLite's file system, None for the real one
+    password_cost: Cost | None = None  # of Argon2id, None for what protects real passwords
+    dkim_algorithms: tuple[Algorithm, ...] = ("rsa", "ed25519")  # RSA takes its chance from outside of Entropy
 
 
 def real_machine() -> Machine:
@@ -125,7 +128,9 @@ def open_house(folder: Path, settings: Settings, machine: Machine) -> House:
     key = SecretKey(secret_key(folder, entropy))
     directory = Directory(database, bus, hostname=settings.hostname, alias_may_send=settings.submission.alias_may_send)
     scram = ("SCRAM-SHA-256", "SCRAM-SHA-1") if settings.auth.scram_sha_1 else ("SCRAM-SHA-256",)
-    passwords = Passwords(workers, entropy, mechanisms=scram, iterations=settings.auth.scram_iterations)
+    passwords = Passwords(
+        workers, entropy, mechanisms=scram, iterations=settings.auth.scram_iterations, cost=machine.password_cost
+    )
     guard = Guard(
         clock,
         failures_per_address=settings.auth.failures_per_address,
@@ -142,7 +147,7 @@ def open_house(folder: Path, settings: Settings, machine: Machine) -> House:
         key=key,
         mechanisms=(*scram, "PLAIN", "LOGIN"),
     )
-    domain_keys = DomainKeys(database, bus, workers, entropy, key)
+    domain_keys = DomainKeys(database, bus, workers, entropy, key, algorithms=machine.dkim_algorithms)
     administration = Administration(database, bus, passwords, domain_keys, clock=clock, entropy=entropy, key=key)
     resolver = machine.resolver(settings)
     routing = Routing(resolver, entropy, settings.hostname, routes=static_routes(settings))

@@ -18,29 +18,31 @@ from pathlib import Path
 from typing import Any
 
 from posthouse import config
-from posthouse.app import House, Machine, open_house, real_machine
+from posthouse.app import House, Machine, open_house, real_machine, static_routes
 from posthouse.config import ConfigError, Settings
-from posthouse.edges.control.api import Office, control_app
+from posthouse.edges.control.api import control_app
 from posthouse.edges.control.metrics import metrics_app, register_gauges
 from posthouse.net import privileges
 from posthouse.net.certificate import CertificateFault, ensure_self_signed
-from posthouse.net.checks import local_checks
 from posthouse.net.http import HttpServer
-from posthouse.net.lock import DirectoryLock
+from posthouse.net.lock import LOCK_FILE, DirectoryLock
+from posthouse.net.privileges import Identity, PrivilegeFault
 from posthouse.net.sockets import ListenFault, close_sockets, open_sockets, raise_descriptor_limit
 from posthouse.net.systemd import Notifier, inherited_sockets
 from posthouse.net.tls import CertificateFiles, CertificateStore, LoopTlsUpgrader
+from posthouse.office import SERVED, office_of
 from posthouse.ports import Clock
-from posthouse.services.checkup import Checkup
-from posthouse.services.letterbox import Letterbox
 from posthouse.serving import Server
 from posthouse.telemetry import logger
 
+CONTROL = "control"  # beside the keys of [listen]
 CONTROL_SOCKET = "control.sock"
+ENDINGS = (signal.SIGTERM, signal.SIGINT)
 # A letter passes from the loop to the committer and back; with Python's 5 ms each hand-over may wait so long.
 SWITCH_INTERVAL = 0.0005
 CERTIFICATE_CHECK = 60.0  # seconds between looks at the certificate files
-SERVED = ("smtp", "submission", "submissions", "lmtp", "pop3", "pop3s", "metrics")
+
+Ready = Callable[[dict[str, list[str]]], None]
 
 
 class Refused(Exception):  # noqa: N818 - the server's answer to being started
@@ -62,75 +64,107 @@ def run(main: Coroutine[Any, Any, None], event_loop: str) -> None:
     asyncio.run(main)
 
 
-Ready = Callable[[dict[str, list[str]]], None]
-
-
 async def serve(folder: Path, settings: Settings, *, ready: Ready | None = None) -> None:
-    """Serve until SIGTERM or SIGINT. Raises Refused when the start fails. `ready` is told the bound addresses."""
+    """Serve until SIGTERM or SIGINT. `ready` is told the bound addresses.
+
+    Raises Refused with everything that is wrong, DirectoryInUse, PrivilegeFault, StoreFault.
+    """
     machine = real_machine()
     lock = DirectoryLock(folder)
+    sockets: dict[str, list[socket.socket]] = {}
     try:
-        sockets = bind(settings)
-        try:
-            await _serve(folder, settings, machine, sockets, ready)
-        finally:
-            for each in sockets.values():
-                close_sockets(each)
-    finally:
-        lock.release()
-
-
-def bind(settings: Settings) -> dict[str, list[socket.socket]]:
-    """Every listening socket, from the service manager or bound here; all mistakes are told at once."""
-    found = inherited_sockets(os.environ, os.getpid())
-    problems: list[str] = []
-    for name in SERVED:
-        wanted = getattr(settings.listen, name)
-        if name in found or not wanted:
-            continue
-        for address in wanted:
-            try:
-                found.setdefault(name, []).extend(open_sockets([address]))
-            except ListenFault as fault:
-                problems.append(f"listen.{name}: {fault}")
-    if problems:
-        for each in found.values():
-            close_sockets(each)
-        raise Refused("\n".join(problems))
-    return found
-
-
-async def _serve(
-    folder: Path,
-    settings: Settings,
-    machine: Machine,
-    sockets: dict[str, list[socket.socket]],
-    ready: Ready | None,
-) -> None:
-    log = logger("server")
-    notifier = Notifier(os.environ, machine.clock)
-    certificates = certificate_store(folder, settings, machine.clock)
-    control = open_sockets([f"unix:{folder / CONTROL_SOCKET}"])
-    try:
-        if settings.process.user:
-            privileges.drop(privileges.find_identity(settings.process.user))
+        start = _Start(folder, settings, machine)
+        sockets = start.sockets
+        if start.problems:
+            raise Refused("\n".join(start.problems))
+        assert start.certificates is not None
+        if start.identity is not None:
+            hand_over(folder, start.identity)
+            privileges.drop(start.identity)
         privileges.keep_files_private()
         raise_descriptor_limit()
         for name in config.NOT_BUILT_YET:
             if getattr(settings.listen, name):
-                log.warning("this protocol is not built yet, its listener is off", listener=name)
+                logger("server").warning("this protocol is not built yet, its listener is off", listener=name)
         sys.setswitchinterval(SWITCH_INTERVAL)
-        house = open_house(folder, settings, machine)
-        process = _Process(house, sockets, certificates, control, notifier)
+        process = _Process(open_house(folder, settings, machine), sockets, start.certificates, start.notifier)
         await process.start()
-    except BaseException:
-        close_sockets(control)
-        raise
-    gc.collect()
-    gc.freeze()  # what lives since the start is never garbage: collections look at the rest only
-    if ready is not None:
-        ready({name: [_said(sock) for sock in each] for name, each in sockets.items()})
-    await process.until_told()
+        gc.collect()
+        gc.freeze()  # what lives since the start is never garbage: collections look at the rest only
+        if ready is not None:
+            ready({name: [_said(sock) for sock in each] for name, each in sockets.items() if name != CONTROL})
+        await process.until_told()
+    finally:
+        for each in sockets.values():
+            close_sockets(each)
+        with contextlib.suppress(OSError):
+            (folder / CONTROL_SOCKET).unlink()  # before the lock: whoever takes it next makes its own
+        lock.release()
+
+
+class _Start:
+    """What must be had before anything is served. `problems`: everything that is wrong, one line each."""
+
+    def __init__(self, folder: Path, settings: Settings, machine: Machine) -> None:
+        self.notifier = Notifier(os.environ, machine.clock)
+        self.problems = settings_problems(settings, machine)
+        self.sockets = self._bind(folder, settings)
+        self.certificates: CertificateStore | None = None
+        self.identity: Identity | None = None
+        try:
+            self.certificates = certificate_store(folder, settings, machine.clock)
+        except CertificateFault as fault:
+            self.problems.append(f"tls.certificates: {fault}")
+        except OSError as error:
+            self.problems.append(f"{folder / 'tls'}: cannot be written: {error.strerror}; it must belong to the server")
+        if settings.process.user:
+            try:
+                self.identity = privileges.find_identity(settings.process.user)
+            except PrivilegeFault as fault:
+                self.problems.append(f"process.user: {fault}")
+
+    def _bind(self, folder: Path, settings: Settings) -> dict[str, list[socket.socket]]:
+        """Every listening socket, from the service manager or bound here."""
+        found = inherited_sockets(os.environ, os.getpid())
+        wanted = {name: list(getattr(settings.listen, name)) for name in SERVED if name not in found}
+        wanted[CONTROL] = [f"unix:{folder / CONTROL_SOCKET}"]
+        for name, addresses in wanted.items():
+            for address in addresses:
+                try:
+                    found.setdefault(name, []).extend(open_sockets([address]))
+                except ListenFault as fault:
+                    self.problems.append(f"{name if name == CONTROL else 'listen.' + name}: {fault}")
+        return found
+
+
+def settings_problems(settings: Settings, machine: Machine) -> list[str]:
+    """What only the machine can tell about the settings: files that they name, and the like."""
+    problems = []
+    for name, route in settings.routes.items():
+        try:
+            static_routes(settings.model_copy(update={"routes": {name: route}}))
+        except OSError as error:
+            problems.append(f"routes.{name}: {error.filename}: cannot be read: {error.strerror}")
+        except ValueError as error:
+            problems.append(f"routes.{name}: {error}")
+    try:
+        machine.resolver(settings)
+    except ValueError as error:
+        problems.append(f"resolver.servers: {error}")
+    return problems
+
+
+def hand_over(folder: Path, identity: Identity) -> None:
+    """Give the house to the user that will serve it. All of it while it is still root's own: nobody else could
+    put anything there. Later only what this start has made."""
+    if not privileges.is_root():
+        return
+    if folder.stat().st_uid == 0:
+        wanted = [folder, *folder.rglob("*")]
+    else:
+        wanted = [folder / name for name in (LOCK_FILE, CONTROL_SOCKET)] + [folder / "tls", *folder.glob("tls/self-*")]
+    for path in wanted:
+        os.chown(path, identity.uid, identity.gid, follow_symlinks=False)
 
 
 class _Process:
@@ -139,7 +173,6 @@ class _Process:
         house: House,
         sockets: dict[str, list[socket.socket]],
         certificates: CertificateStore,
-        control: list[socket.socket],
         notifier: Notifier,
     ) -> None:
         self._house = house
@@ -148,23 +181,32 @@ class _Process:
         self._ending = asyncio.Event()
         self._server = Server(house, sockets, LoopTlsUpgrader(certificates))
         register_gauges(house.metrics, house.relay, house.database, house.blobs)
-        self._http = [HttpServer(control_app(office_of(house, self.reload)), control)]
+        self._http = [HttpServer(control_app(office_of(house, self.reload, is_serving=True)), sockets[CONTROL])]
         if sockets.get("metrics"):
             self._http.append(HttpServer(metrics_app(house.metrics, house.queue_desk), sockets["metrics"]))
         self._tasks: list[asyncio.Task[None]] = []
 
     async def start(self) -> None:
-        for each in self._http:
-            await each.start()
-        await self._server.start()
+        try:
+            for each in self._http:
+                await each.start()
+            await self._server.start()
+        except BaseException:
+            await self._house.close()
+            raise
         loop = asyncio.get_running_loop()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, self._ending.set)
+        for number in ENDINGS:
+            loop.add_signal_handler(number, self._end)
         loop.add_signal_handler(signal.SIGHUP, self._reload_safely)
         self._tasks = [asyncio.create_task(self._watch_certificates())]
         if self._notifier.watchdog_seconds:
             self._tasks.append(asyncio.create_task(self._feed_watchdog(self._notifier.watchdog_seconds)))
         self._notifier.ready(f"serving {self._house.settings.hostname}")
+
+    def _end(self) -> None:
+        self._ending.set()
+        for number in ENDINGS:  # the second one does not wait for sessions; nothing acknowledged is lost by that
+            asyncio.get_running_loop().remove_signal_handler(number)
 
     async def until_told(self) -> None:
         await self._ending.wait()
@@ -176,11 +218,17 @@ class _Process:
         await self._server.stop(self._house.settings.process.drain)
 
     def reload(self) -> None:
-        """SIGHUP: settings and certificates. Raises ConfigError or CertificateFault, and then nothing is changed."""
+        """SIGHUP: settings and certificates. Raises ConfigError, and then nothing is changed."""
         self._notifier.reloading()
         try:
             settings = config.load(self._house.folder)
-            self._certificates.reload()
+            problems = settings_problems(settings, self._house.machine)
+            if problems:
+                raise ConfigError(problems)
+            try:
+                self._certificates.reload()
+            except CertificateFault as fault:
+                raise ConfigError([f"tls.certificates: {fault}"]) from None
             self._server.reload(settings)
         finally:
             self._notifier.ready()
@@ -188,8 +236,8 @@ class _Process:
     def _reload_safely(self) -> None:
         try:
             self.reload()
-        except (ConfigError, CertificateFault, OSError) as error:
-            logger("server").error("not reloaded", reason=str(error))
+        except ConfigError as error:
+            logger("server").error("not reloaded", reasons=error.problems)
 
     async def _watch_certificates(self) -> None:
         while True:
@@ -204,42 +252,11 @@ class _Process:
 
 
 def certificate_store(folder: Path, settings: Settings, clock: Clock) -> CertificateStore:
-    """The configured certificates, and behind them the self-signed one. Raises Refused."""
+    """The configured certificates, and behind them the self-signed one. Raises CertificateFault, OSError."""
     own = CertificateFiles(folder / "tls" / "self-signed.pem", folder / "tls" / "self-signed.key")
-    try:
-        ensure_self_signed(own.certificate, own.key, [settings.hostname, "localhost", "127.0.0.1"], clock.wall())
-        files = [CertificateFiles(each.certificate, each.key) for each in settings.tls.certificates]
-        return CertificateStore([*files, own], clock)
-    except CertificateFault as fault:
-        raise Refused(f"tls.certificates: {fault}") from None
-
-
-def office_of(house: House, reload: Callable[[], None]) -> Office:
-    """What the admin API acts on."""
-    settings = house.settings
-    listens = frozenset(name for name in SERVED if getattr(settings.listen, name))
-    started = house.machine.clock.monotonic()
-    return Office(
-        administration=house.administration,
-        domain_keys=house.domain_keys,
-        queue_desk=house.queue_desk,
-        checkup=Checkup(
-            house.database,
-            house.blobs,
-            house.resolver,
-            house.workers,
-            hostname=settings.hostname,
-            local_checks=local_checks(house.folder, settings, house.machine.disk, house.machine.clock),
-        ),
-        letterbox=Letterbox(
-            house.directory, house.database, house.blobs, house.bus, house.machine.clock, house.machine.entropy
-        ),
-        hostname=settings.hostname,
-        listens=listens,
-        max_message=settings.smtp.max_message,
-        status=lambda: {"uptime": house.machine.clock.monotonic() - started, "listens": sorted(listens)},
-        reload=reload,
-    )
+    ensure_self_signed(own.certificate, own.key, [settings.hostname, "localhost", "127.0.0.1"], clock.wall())
+    files = [CertificateFiles(each.certificate, each.key) for each in settings.tls.certificates]
+    return CertificateStore([*files, own], clock)
 
 
 def _said(sock: socket.socket) -> str:

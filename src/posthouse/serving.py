@@ -17,8 +17,8 @@ from posthouse.edges.pop3 import Pop3Session, Pop3Terms
 from posthouse.edges.smtp import Office, Role, SmtpSession, SmtpTerms
 from posthouse.edges.smtp_replies import unwelcome
 from posthouse.net.admission import Admission
-from posthouse.net.listener import Endpoint, Listener
-from posthouse.net.session import SessionFactory, TlsUpgrader
+from posthouse.net.listener import DEFAULT_LIMITS, Endpoint, Listener
+from posthouse.net.session import ConnectionLimits, SessionFactory, TlsUpgrader
 from posthouse.ports import Peer, TlsInfo
 from posthouse.protocol.pop3.server import Pop3Server
 from posthouse.protocol.smtp.extensions import Mode
@@ -44,7 +44,14 @@ class Service:
 class Server:
     """`endpoints`: for each key of [listen], bound sockets (or host and port in a simulated world)."""
 
-    def __init__(self, house: House, endpoints: Mapping[str, Sequence[Endpoint]], tls: TlsUpgrader) -> None:
+    def __init__(
+        self,
+        house: House,
+        endpoints: Mapping[str, Sequence[Endpoint]],
+        tls: TlsUpgrader,
+        *,
+        limits: ConnectionLimits = DEFAULT_LIMITS,
+    ) -> None:
         self.house = house
         self._tls = tls
         self._log = logger("server")
@@ -60,6 +67,7 @@ class Server:
                 refusal=service.refusal,
                 tls=tls,
                 is_implicit_tls=service.is_implicit_tls,
+                limits=limits,
             )
             for service in services_of(house)
             if endpoints.get(service.name)

@@ -11,6 +11,7 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
+import msgspec
 import structlog
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
@@ -19,20 +20,28 @@ Log = Any  # structlog.typing.FilteringBoundLogger, whose methods are dynamic
 
 def configure(*, as_json: bool, level: str = "info") -> None:
     """JSON lines for machines (and journald), aligned text for a terminal; both on standard error."""
-    renderer: Any = (
-        structlog.processors.JSONRenderer(ensure_ascii=False) if as_json else structlog.dev.ConsoleRenderer()
-    )
+    processors: list[Any] = [
+        structlog.processors.add_log_level,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+    ]
+    if as_json:
+        processors += [structlog.processors.dict_tracebacks, structlog.processors.JSONRenderer(_json)]
+    else:
+        processors += [structlog.processors.format_exc_info, structlog.dev.ConsoleRenderer()]
+    factory: Any = structlog.WriteLoggerFactory(file=sys.stderr)
+    if as_json:
+        factory = structlog.BytesLoggerFactory(file=sys.stderr.buffer)
     structlog.configure(
-        processors=[
-            structlog.processors.add_log_level,
-            structlog.processors.TimeStamper(fmt="iso", utc=True),
-            structlog.processors.dict_tracebacks if as_json else structlog.processors.format_exc_info,
-            renderer,
-        ],
+        processors=processors,
         wrapper_class=structlog.make_filtering_bound_logger(getattr(logging, level.upper())),
-        logger_factory=structlog.WriteLoggerFactory(file=sys.stderr),
+        logger_factory=factory,
         cache_logger_on_first_use=True,
     )
+
+
+def _json(event: Any, **_options: Any) -> bytes:
+    # A line per letter: msgspec costs a tenth of the standard library's encoder.
+    return msgspec.json.encode(event, enc_hook=repr)
 
 
 def logger(part: str) -> Log:

@@ -15,6 +15,7 @@ from posthouse.net.dns_cache import FAULT_TTL, MAX_NEGATIVE_TTL, MAX_TTL, DnsCac
 from posthouse.net.resolver import DnsResolver
 from posthouse.ports import MxRecord, NameNotFound, Resolver, ResolverFault
 from tests.net.dns_server import DnsServer, serving
+from tests.net.static_resolver import StaticResolver
 
 ON_BOTH_LOOPS = True
 
@@ -53,6 +54,51 @@ async def resolver(server: DnsServer, clock: Hours) -> AsyncIterator[DnsResolver
 def test_the_port_is_fulfilled() -> None:
     port: Resolver = DnsResolver(Hours())
     assert port is not None
+
+
+@pytest.fixture(params=["dns", "static"])
+def either(request: pytest.FixtureRequest, server: DnsServer, resolver: DnsResolver) -> Resolver:
+    """The same small world behind both implementations of the port."""
+    server.add("bob.test", "MX", "20 b.bob.test.", "10 z.bob.test.", "20 a.bob.test.")
+    server.add("bob.test", "TXT", '"two"', '"one"')
+    server.add("mx.bob.test", "A", "192.0.2.10", "192.0.2.9")
+    server.add("mx.bob.test", "AAAA", "2001:db8::1")
+    server.add("9.2.0.192.in-addr.arpa", "PTR", "mx.bob.test.", "a.bob.test.")
+    for kind in ("MX", "TXT", "A", "AAAA"):
+        server.rcodes["ill.test", kind] = dns.rcode.SERVFAIL
+    if request.param == "dns":
+        return resolver
+    static = StaticResolver(
+        {
+            "bob.test": {
+                "MX": [MxRecord(20, "b.bob.test"), MxRecord(10, "z.bob.test"), MxRecord(20, "a.bob.test")],
+                "TXT": [b"two", b"one"],
+            },
+            "mx.bob.test": {
+                "ADDRESS": [ipaddress.ip_address(text) for text in ("192.0.2.10", "2001:db8::1", "192.0.2.9")]
+            },
+            "9.2.0.192.in-addr.arpa": {"PTR": ["mx.bob.test", "a.bob.test"]},
+        }
+    )
+    static.ill.add("ill.test")
+    return static
+
+
+async def test_contract_of_the_port(either: Resolver) -> None:
+    """What every Resolver promises, the tests' own included."""
+    found = await either.mx("BOB.test.")
+    assert [(mx.preference, mx.host) for mx in found] == [(10, "z.bob.test"), (20, "a.bob.test"), (20, "b.bob.test")]
+    addresses = [str(address) for address in await either.addresses("mx.bob.test")]
+    assert addresses == ["2001:db8::1", "192.0.2.9", "192.0.2.10"]
+    assert await either.txt("bob.test") == [b"one", b"two"]
+    assert await either.names(ipaddress.ip_address("192.0.2.9")) == ["a.bob.test", "mx.bob.test"]
+    assert await either.addresses("bob.test") == []
+    assert await either.mx("mx.bob.test") == []
+    for question in (either.mx, either.addresses, either.txt):
+        with pytest.raises(NameNotFound):
+            await question("nowhere.test")
+        with pytest.raises(ResolverFault):
+            await question("ill.test")
 
 
 async def test_mx_sorted_lower_case_without_final_dot(server: DnsServer, resolver: DnsResolver) -> None:

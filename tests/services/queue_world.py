@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from posthouse.mail.address import parse_address
 from posthouse.mail.envelope import ForwardPath, Notify, ReversePath
 from posthouse.outcome import DELIVERED, Outcome
-from posthouse.ports import Change, Content, Transaction
+from posthouse.ports import Change, Content, StoreFault, Transaction
 from posthouse.services.bounce import Bounce
 from posthouse.services.carrier import Carrier, LocalPlan
 from posthouse.services.queue_desk import QueueDesk
@@ -170,6 +170,14 @@ class World:
         )
         row = self.database.look(lambda reader: reader.row(sql))
         return row == (0,)
+
+    async def crash(self) -> None:
+        """The process dies: nothing more is written. The next `build` is another incarnation."""
+        self.database.fault = StoreFault("the process is dead")
+        await self.relay.stop(grace=0)
+        self.database.fault = None
+        self.owner += "+"
+        self.build()
 
     async def after(self, seconds: float) -> None:
         await asyncio.sleep(seconds)

@@ -423,7 +423,7 @@ def test_a_host_that_drops_every_transaction_rests_like_one_that_is_down():
             world.put(f"u{number}@bob.test")
         await world.relay.start()
         await world.after(50)
-        assert len(bob.envelopes) <= 6
+        assert len(bob.envelopes) <= 8  # three in a row, and what ran beside them
         assert world.states() == {"due": 50}
         await world.relay.stop()
 

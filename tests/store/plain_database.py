@@ -7,10 +7,12 @@ once in a savepoint of its own; content appended by a unit that fails is forgott
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
 from importlib import resources
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import apsw
 
@@ -129,49 +131,105 @@ class PlainSpool:
         self._octets.clear()
 
 
+class PlainEngine(Protocol):
+    """The database below: this module's SQLite, or PostgreSQL (plain_postgres.py)."""
+
+    @property
+    def connection(self) -> apsw.Connection: ...
+
+    def transaction(self, blobs: PlainBlobs, ids: list[int]) -> PlainTransaction: ...
+
+    def unit(self) -> AbstractContextManager[None]:
+        """What is done inside is undone when it raises."""
+
+    def query(self) -> AbstractContextManager[None]:
+        """What is done inside may change nothing."""
+
+    def close(self) -> None: ...
+
+
+class SqliteEngine:
+    def __init__(self) -> None:
+        self.connection = apsw.Connection(":memory:")
+        self.connection.execute("PRAGMA foreign_keys = ON")
+        for _, sql in migrations():
+            self.connection.execute(sql)
+
+    def transaction(self, blobs: PlainBlobs, ids: list[int]) -> PlainTransaction:
+        return PlainTransaction(self.connection, blobs, ids)
+
+    @contextmanager
+    def unit(self) -> Iterator[None]:
+        self.connection.execute("SAVEPOINT unit")
+        try:
+            yield
+        except BaseException:
+            self.connection.execute("ROLLBACK TO unit")
+            raise
+        finally:
+            self.connection.execute("RELEASE unit")
+
+    @contextmanager
+    def query(self) -> Iterator[None]:
+        before = self.connection.total_changes()
+        yield
+        assert self.connection.total_changes() == before, "a query changed something"
+
+    def close(self) -> None:
+        self.connection.close()
+
+
+def open_engine() -> PlainEngine:
+    """SQLite in memory; PostgreSQL where POSTHOUSE_PLAIN_POSTGRES names a server (tests/interop sets it)."""
+    dsn = os.environ.get("POSTHOUSE_PLAIN_POSTGRES")
+    if dsn is None:
+        return SqliteEngine()
+    from tests.store.plain_postgres import PostgresEngine
+
+    return PostgresEngine(dsn)
+
+
 class PlainDatabase:
     """Implements `Database`. `run` and `look` are the same as `write` and `read` for tests without a loop."""
 
     def __init__(self, blobs: PlainBlobs | None = None) -> None:
         self.blobs = blobs or PlainBlobs()
-        self.connection = apsw.Connection(":memory:")
-        self.connection.execute("PRAGMA foreign_keys = ON")
-        for _, sql in migrations():
-            self.connection.execute(sql)
+        self._engine = open_engine()
         self._ids = [FIRST_ID]
         self.writes = 0  # units run so far
         self.reads = 0  # queries run so far
         self.last_statements = 0  # statements of the last unit or query
         self.fault: StoreFault | None = None  # set it: every unit fails with it
 
+    @property
+    def connection(self) -> apsw.Connection:
+        """SQLite's, for what only SQLite can tell a test."""
+        return self._engine.connection
+
     def run(self, unit: Callable[[Any], T]) -> T:
         """Run one unit of work, at once."""
         self.writes += 1
         if self.fault is not None:
             raise self.fault
-        transaction = PlainTransaction(self.connection, self.blobs, self._ids)
-        self.connection.execute("SAVEPOINT unit")
+        transaction = self._engine.transaction(self.blobs, self._ids)
         try:
-            result = unit(transaction)
+            with self._engine.unit():
+                return unit(transaction)
         except BaseException:
-            self.connection.execute("ROLLBACK TO unit")
             self.blobs.forget(transaction.appended)
             raise
         finally:
-            self.connection.execute("RELEASE unit")
             self.last_statements = transaction.statements
-        return result
 
     def look(self, query: Callable[[Any], T]) -> T:
         """Run one query, at once. Whatever it writes is an error of the test."""
         self.reads += 1
-        transaction = PlainTransaction(self.connection, self.blobs, self._ids)
-        before = self.connection.total_changes()
+        transaction = self._engine.transaction(self.blobs, self._ids)
         try:
-            return query(transaction)
+            with self._engine.query():
+                return query(transaction)
         finally:
             self.last_statements = transaction.statements
-            assert self.connection.total_changes() == before, "a query changed something"
 
     async def write(self, unit: Callable[[Any], T]) -> T:
         return self.run(unit)
@@ -186,4 +244,4 @@ class PlainDatabase:
         copy.close()
 
     async def close(self) -> None:
-        self.connection.close()
+        self._engine.close()

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """What every Database and BlobStore promises, run on each of them.
 
-PostgreSQL takes part when POSTHOUSE_TEST_POSTGRES holds a DSN (a database where schemas may be created).
+PostgreSQL takes part in `make test-interop`: on a cluster of the tests' own, or the one that
+POSTHOUSE_TEST_POSTGRES names.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from posthouse.outcome import SYSTEM_FAULT, Refusal
 from posthouse.ports import BlobLocation, BlobStore, Conflict, Content, Database, StoreFault
 from posthouse.store.databases.sqlite import open_sqlite
 from posthouse.store.settings import StoreSettings
+from tests.cluster import new_schema
 
 from .machine import InlineWorkers, content, fault_words, keep, keep_content, migrations, outcomes, say
 
@@ -56,26 +58,11 @@ class Kit:
         await self.workers.close()
 
 
-def new_schema(name: str) -> str:
-    """An empty schema of that name on the test server; the DSN that uses it."""
-    import psycopg
-    from psycopg import sql
-    from psycopg.conninfo import make_conninfo
-
-    dsn = os.environ["POSTHOUSE_TEST_POSTGRES"]
-    with psycopg.connect(dsn, autocommit=True) as connection:
-        connection.execute(sql.SQL("DROP SCHEMA IF EXISTS {} CASCADE").format(sql.Identifier(name)))
-        connection.execute(sql.SQL("CREATE SCHEMA {}").format(sql.Identifier(name)))
-    return make_conninfo(dsn, options=f"-c search_path={name}")
-
-
 @pytest.fixture(params=["sqlite", "sqlite-inline", pytest.param("postgres", marks=pytest.mark.interop)])
 async def kit(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Kit]:
     kit = Kit(request.param, tmp_path / "data")
     if kit.kind == "postgres":
-        if "POSTHOUSE_TEST_POSTGRES" not in os.environ:
-            pytest.skip("POSTHOUSE_TEST_POSTGRES is not set: no PostgreSQL to test with")
-        kit.dsn = new_schema(f"contract_{os.getpid()}")
+        kit.dsn = new_schema(request.getfixturevalue("postgres"), f"contract_{os.getpid()}")
     kit.open()
     yield kit
     await kit.close()

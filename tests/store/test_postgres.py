@@ -19,9 +19,9 @@ from posthouse.store.databases.migrate import packaged
 from posthouse.store.databases.postgres import PostgresDatabase, open_postgres
 from posthouse.store.databases.postgres_engine import rewrite
 from posthouse.store.settings import StoreSettings
+from tests.cluster import new_schema
 
 from .machine import fault_words, keep, migrations, outcomes, say
-from .test_contract import new_schema
 
 
 @pytest.mark.parametrize(
@@ -45,10 +45,8 @@ def test_statements_are_rewritten_outside_quotes(text: str, expected: str) -> No
 
 
 @pytest.fixture
-async def dsn() -> str:
-    if "POSTHOUSE_TEST_POSTGRES" not in os.environ:
-        pytest.skip("POSTHOUSE_TEST_POSTGRES is not set: no PostgreSQL to test with")
-    return new_schema(f"postgres_{os.getpid()}")
+async def dsn(postgres: str) -> str:
+    return new_schema(postgres, f"postgres_{os.getpid()}")
 
 
 @pytest.fixture
@@ -103,7 +101,7 @@ async def test_a_connection_lost_inside_a_unit_runs_it_again(database: PostgresD
 async def test_a_server_that_is_away_is_a_store_fault(dsn: str, tmp_path: Path) -> None:
     workers = ThreadWorkers()
     away = "host=/nonexistent dbname=none"
-    with pytest.raises(StoreFault, match="cannot be opened"):
+    with pytest.raises(StoreFault, match="the database failed"):
         open_postgres(away, tmp_path, PosixDisk(), workers, SystemClock(), SystemEntropy(), migrations=migrations())
     await workers.close()
 

@@ -12,6 +12,7 @@ import pytest
 
 from posthouse.net.workers import ThreadWorkers
 from posthouse.ports import Content, StoreFault
+from posthouse.store.blobs import packs
 from posthouse.store.blobs.record import Record, RecordKind
 from posthouse.store.blobs.spool import SPOOL_CHUNK
 
@@ -99,4 +100,30 @@ async def test_a_removed_pack_is_gone_and_its_views_stay(tmp_path: Path) -> None
     await house.close()
     house.open()
     assert house.packs.recovery.findings == []
+    await house.close()
+
+
+async def test_maps_are_bounded_and_come_back_when_wanted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(packs, "MAX_MAPS", 3)
+    house = House(tmp_path).open()
+    for n in range(8):
+        spool = house.packs.spool()
+        await spool.write(b"%d" % n * 10)
+        sealed = Content(10, b"", sealed=await spool.seal())
+        await house.database.write(keep_content(sealed))
+    for _ in range(2):
+        assert sorted((await house.letters()).values()) == [b"%d" % n * 10 for n in range(8)]
+        assert len(house.packs._maps) == 3
+    await house.close()
+
+
+@pytest.mark.parametrize("step", ["append", "sync", "rename"])
+async def test_a_snapshot_on_a_failing_disk_is_told_and_leaves_nothing(tmp_path: Path, step: str) -> None:
+    house = House(tmp_path / "data").open()
+    house.disk.fail[step] = errno.ENOSPC
+    with pytest.raises(StoreFault) as caught:
+        await house.database.snapshot(tmp_path / "backup" / "copy")
+    assert caught.value.is_full
+    house.disk.fail.clear()
+    assert list((tmp_path / "backup").iterdir()) == []
     await house.close()

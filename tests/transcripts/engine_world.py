@@ -86,7 +86,7 @@ class EngineWorld:
     async def open(self, settings: dict[str, str]) -> EngineWire:
         return EngineWire(self._new_session(settings, self._letters), self._piece)
 
-    def take_letter(self) -> bytes | None:
+    async def take_letter(self) -> bytes | None:
         if not self._letters:
             raise TranscriptError("no letter was taken")
         return self._letters.pop(0)

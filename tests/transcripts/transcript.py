@@ -65,7 +65,7 @@ class Wire(Protocol):
 class World(Protocol):
     async def open(self, settings: dict[str, str]) -> Wire: ...
 
-    def take_letter(self) -> bytes | None:
+    async def take_letter(self) -> bytes | None:
         """The content of the oldest letter that was taken and not asked for yet; None where that is not known."""
 
 
@@ -159,6 +159,6 @@ async def _perform(step: Step, wire: Wire, world: World) -> None:
             if not await wire.is_silent():
                 raise TranscriptError("expected silence")
         case "LETTER":
-            letter = world.take_letter()
+            letter = await world.take_letter()
             if letter is not None and letter != step.octets:
                 raise TranscriptError(f"expected the letter {step.octets!r}, got {letter!r}")

@@ -93,10 +93,7 @@ class Address:
 
     @property
     def quoted_local_part(self) -> str:
-        if _DOT_STRING_UTF8.fullmatch(self.local_part):
-            return self.local_part
-        escaped = self.local_part.replace("\\", "\\\\").replace('"', '\\"')
-        return f'"{escaped}"'
+        return _quoted(self.local_part)
 
     @property
     def unicode(self) -> str:
@@ -104,7 +101,19 @@ class Address:
         return f"{self.quoted_local_part}@{self.domain.unicode}"
 
     def __str__(self) -> str:
-        return f"{self.quoted_local_part}@{self.domain.name}"
+        return _address_text(self.local_part, self.domain.name)
+
+
+@lru_cache(maxsize=4096)  # an address is written some six times while its letter passes
+def _address_text(local_part: str, domain: str) -> str:
+    return f"{_quoted(local_part)}@{domain}"
+
+
+def _quoted(local_part: str) -> str:
+    if _DOT_STRING_UTF8.fullmatch(local_part):
+        return local_part
+    escaped = local_part.replace("\\", "\\\\").replace('"', '\\"')
+    return f'"{escaped}"'
 
 
 @lru_cache(maxsize=4096)  # a busy server meets the same few thousand domains all day

@@ -1,26 +1,35 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What `posthouse check` asks of this machine: files, disk, certificates."""
+"""What `posthouse check` asks of this machine: files, disk, certificates, ports. It looks and changes nothing."""
 
 from __future__ import annotations
 
+import os
+import socket
 import stat
 from collections.abc import Callable
 from pathlib import Path
 
-from posthouse.config import Settings
+from posthouse.config import NOT_BUILT_YET, Listen, Settings
 from posthouse.net.certificate import CertificateFault, read_facts
+from posthouse.net.sockets import ListenAddress, ListenFault, close_sockets, open_sockets, parse_listen_address
 from posthouse.ports import Clock, Disk
 from posthouse.services.checkup import Finding
 
 SOON = 14 * 86400.0  # seconds: a certificate that ends within this is worth a warning
+ANSWER_SECONDS = 1.0  # for a connection to a port of this very machine
+PRIVILEGED = 1024  # ports below are for root, or for sockets that the service manager gives
 
 
-def local_checks(folder: Path, settings: Settings, disk: Disk, clock: Clock) -> list[Callable[[], list[Finding]]]:
+def local_checks(
+    folder: Path, settings: Settings, disk: Disk, clock: Clock, *, is_serving: bool
+) -> list[Callable[[], list[Finding]]]:
+    """`is_serving`: the listeners of the settings should answer; else their ports should be free."""
     return [
         lambda: _folder(folder),
         lambda: _space(folder, settings, disk),
         lambda: _certificates(folder, settings, clock),
         lambda: _listeners(settings),
+        lambda: _ports(settings, is_serving),
     ]
 
 
@@ -47,8 +56,13 @@ def _certificates(folder: Path, settings: Settings, clock: Clock) -> list[Findin
     for each in settings.tls.certificates:
         try:
             facts = read_facts(each.certificate)
+            each.key.open("rb").close()
         except CertificateFault as fault:
             found.append(Finding("tls", "error", str(fault), "mend tls.certificates"))
+            continue
+        except OSError as error:
+            text = f"{each.key}: cannot be read: {error.strerror}"
+            found.append(Finding("tls", "error", text, "mend tls.certificates, or the file's owner"))
             continue
         names += facts.names
         left = facts.expires_at - clock.wall()
@@ -78,3 +92,57 @@ def _listeners(settings: Settings) -> list[Finding]:
         text = f"passwords may cross unencrypted connections on {name}"
         found.append(Finding("listen", "warning", text, "take it out of auth.plaintext"))
     return found or [Finding("listen", "ok", "mail can come in, go out and be read")]
+
+
+def _ports(settings: Settings, is_serving: bool) -> list[Finding]:
+    found: list[Finding] = []
+    count = 0
+    for name in Listen.model_fields:
+        if name in NOT_BUILT_YET:
+            if getattr(settings.listen, name):
+                found.append(
+                    Finding("ports", "warning", f"listen.{name}: this protocol is not built yet", "leave it []")
+                )
+            continue
+        for text in getattr(settings.listen, name):
+            count += 1
+            found += _port(f"listen.{name}", text, is_serving)
+    said = "listens on every address of [listen]" if is_serving else "every address of [listen] can be had"
+    return found or [Finding("ports", "ok", f"{said} ({count})")]
+
+
+def _port(name: str, text: str, is_serving: bool) -> list[Finding]:
+    try:
+        address = parse_listen_address(text)
+    except ListenFault as fault:
+        return [Finding("ports", "error", f"{name}: {fault}", "mend it in posthouse.toml")]
+    answers = _answers(address)
+    if is_serving:
+        remedy = "restart the server if the settings were changed; its log says more"
+        return [] if answers else [Finding("ports", "error", f"{name}: nothing answers on {address}", remedy)]
+    if answers:
+        remedy = "stop that program or choose another port"
+        return [Finding("ports", "error", f"{name}: another program answers on {address}", remedy)]
+    if address.path is not None:
+        return []
+    if 0 < address.port < PRIVILEGED and os.geteuid() != 0:
+        text = f"{name}: {address} cannot be bound by this user"
+        return [Finding("ports", "warning", text, "start as root with process.user, or through the service manager")]
+    try:
+        close_sockets(open_sockets([text]))
+    except ListenFault as fault:
+        return [Finding("ports", "error", f"{name}: {fault}", f"mend {name} in posthouse.toml")]
+    return []
+
+
+def _answers(address: ListenAddress) -> bool:
+    if address.path is not None:
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+            probe.settimeout(ANSWER_SECONDS)
+            return probe.connect_ex(address.path) == 0
+    host = {"": "localhost", "0.0.0.0": "127.0.0.1", "::": "::1"}.get(address.host, address.host)  # noqa: S104 - compared
+    try:
+        socket.create_connection((host, address.port), ANSWER_SECONDS).close()
+    except OSError:
+        return False
+    return True

@@ -168,6 +168,7 @@ class Connection(asyncio.Protocol):
             self.abort()
         elif not self._is_deaf:
             self._engine.shut_down()
+            self._deadline.set(None)  # the engine has another wait limit now
             self._wake()
 
     def abort(self) -> None:

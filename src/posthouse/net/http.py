@@ -48,8 +48,12 @@ class _Server(uvicorn.Server):
 class HttpServer:
     """Serves one application until `stop`."""
 
-    def __init__(self, app: Any, sockets: Sequence[socket.socket], *, grace: float = 5.0) -> None:
-        """`app` is an ASGI application; `grace`: seconds for requests in progress when it stops."""
+    def __init__(
+        self, app: Any, sockets: Sequence[socket.socket], *, grace: float = 5.0, is_lifespan_needed: bool = False
+    ) -> None:
+        """`app` is an ASGI application; `grace`: seconds for requests in progress when it stops.
+
+        With `is_lifespan_needed` an application whose start-up fails (or is missing) is an error."""
         self._sockets = list(sockets)
         config = uvicorn.Config(
             app,
@@ -59,6 +63,7 @@ class HttpServer:
             date_header=False,
             proxy_headers=False,
             ws="none",
+            lifespan="on" if is_lifespan_needed else "auto",
             http="h11",
             h11_max_incomplete_event_size=REQUEST_HEADER_BOUND,
             timeout_keep_alive=int(IDLE_SECONDS),

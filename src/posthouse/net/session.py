@@ -44,7 +44,8 @@ class Session(Protocol):
         """The conversation is over, however it ended. Called exactly once; release locks here."""
 
 
-# With implicit TLS the handshake is done before the session exists, so the session is told at birth.
+# With implicit TLS the handshake is done before the session exists: whoever makes the session tells it and its
+# engine (`engine.tls_started` before the first event); `secured` is not called then.
 SessionFactory = Callable[[Peer, TlsInfo | None], Session]
 
 

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from prometheus_client import Counter
+
 from posthouse import outcome
 from posthouse.mail.dsn import Action
 from posthouse.mail.envelope import Notify, ReversePath
@@ -19,7 +21,7 @@ from posthouse.services.delivery import DELIVERED_HERE, Delivery, Origin, is_lis
 from posthouse.services.incoming import FinishedLetter
 from posthouse.services.transaction import Recipient
 from posthouse.store import letters
-from posthouse.telemetry import Metrics
+from posthouse.telemetry import Metrics, logger
 
 EXPANDED = Outcome(outcome.DELIVERED, "passed on to the members of the list")
 
@@ -30,6 +32,8 @@ class Acceptance:
         self._delivery = delivery
         self._bounce = bounce
         self._metrics = metrics
+        self._counted: dict[str, tuple[Counter, Counter]] = {}  # by kind: finding a label costs more than counting
+        self._log = logger("acceptance")
 
     async def accept(
         self,
@@ -51,12 +55,31 @@ class Acceptance:
                     report(tx)
                 return accepted
 
-        await self._database.write(unit)
+        accepted = await self._database.write(unit)
         self._delivery.announce(plan)
         if reports:
             self._delivery.announce_report()
-        self._metrics.letters.labels(kind).inc()
-        self._metrics.octets.labels(kind).inc(letter.size)
+        letters_counter, octets_counter = self._counters(kind)
+        letters_counter.inc()
+        octets_counter.inc(letter.size)
+        self._log.info(
+            "accepted",
+            trace=origin.trace,
+            kind=kind,
+            source=origin.source,
+            reverse_path=str(reverse_path),
+            recipients=len(recipients),
+            size=letter.size,
+            message_id=plan.letter.message_id.decode("utf-8", "replace"),
+            queue_id=accepted.queue_id,
+        )
+
+    def _counters(self, kind: str) -> tuple[Counter, Counter]:
+        found = self._counted.get(kind)
+        if found is None:
+            found = self._metrics.letters.labels(kind), self._metrics.octets.labels(kind)
+            self._counted[kind] = found
+        return found
 
     async def has_room(self, account: int, size: int | None) -> outcome.Status | None:
         """The quota's decision at RCPT, for accounts that have one; None when there is room."""

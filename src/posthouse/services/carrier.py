@@ -9,15 +9,11 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Coroutine, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Coroutine, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
-from posthouse.mail.envelope import BodyType, Envelope
 from posthouse.outcome import (
-    CONVERSION_REQUIRED,
-    MESSAGE_TOO_BIG,
-    NON_ASCII_NOT_ALLOWED,
     SYSTEM_FAULT,
     TOO_MANY_RECIPIENTS,
     Outcome,
@@ -35,13 +31,14 @@ from posthouse.ports import (
     Transaction,
 )
 from posthouse.services.bounce import Posting
+from posthouse.services.fitting import envelope, obstacle, recipient_limit
+from posthouse.services.lanes import Lane
 from posthouse.services.routing import RouteGone, Routing, RoutingFault
 from posthouse.services.settle import Settlement, Settler
 from posthouse.store import destinations, queue
 from posthouse.store.queue_rows import LOCAL, Attempt, ClaimedLetter, ClaimedRecipient
 from posthouse.telemetry import logger
 
-RECIPIENTS_PER_TRANSACTION = 100  # RFC 5321 §4.5.3.1.8: every server takes at least 100
 LETTERS_PER_CLAIM = 10  # a worker's share: others take the rest meanwhile, and a slow host keeps few letters claimed
 LEASE = 900.0  # seconds; longer than the longest silence within a mail transaction (RFC 5321 §4.5.3.2: ten minutes)
 LINGER = 2.0  # seconds that a connection waits for another letter: a burst shares it, nobody minds an idle one
@@ -62,34 +59,6 @@ class LocalDelivery(Protocol):
     """Delivers submitted mail that waited (held, a future release) into mailboxes here."""
 
     async def prepare(self, letter: ClaimedLetter, recipients: Sequence[ClaimedRecipient]) -> LocalPlan: ...
-
-
-@dataclass(slots=True, eq=False)
-class Lane:
-    """One connection's worth of work for one destination, as the dispatcher sees it."""
-
-    next_hop: str
-    on_change: Callable[[], None]  # called when the dispatcher should look again
-    is_connected: bool = False
-    is_idle: bool = False
-    is_leaving: bool = False  # a drain: finish the present mail transaction and go
-    gives_way: bool = False  # others wait for its place: finish what is claimed (at least one claim) and go
-    has_claimed: bool = False
-    claimed: dict[int, None] = field(default_factory=dict)  # recipients, in order
-    host: str = ""  # of the present connection
-    address: str = ""
-    transactions: int = 0  # on the present connection
-    breaks: int = 0  # connections in a row that ended with nothing delivered
-    wake: asyncio.Event = field(default_factory=asyncio.Event)
-
-    def leave(self) -> None:
-        self.is_leaving = True
-        self.wake.set()
-
-    def give_way(self) -> None:
-        self.gives_way = True
-        if self.is_idle:
-            self.wake.set()
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,7 +101,7 @@ class Carrier:
             if lane.next_hop == LOCAL:
                 await self._carry_local(lane)
                 return
-            while not lane.is_leaving:
+            while not lane.is_leaving and not lane.hop.is_down:
                 if connection is None or not connection.is_usable:
                     if connection is not None:
                         lane.is_connected = False
@@ -258,6 +227,7 @@ class Carrier:
 
     async def _set_down(self, lane: Lane, outcome: Outcome) -> None:
         """Let the destination rest; then warn about, or give up, the letters whose time has come."""
+        lane.hop.is_down = True
         now = self._clock.wall()
         hop, schedule = lane.next_hop, self._settler.schedules.of(lane.next_hop)
         attempt = Attempt(None, hop, now, outcome.host, outcome.address, outcome.tls, ((outcome, ()),))
@@ -307,9 +277,9 @@ class Carrier:
 
     async def _send(self, lane: Lane, connection: MailConnection, jobs: deque[_Job]) -> bool:
         """One mail transaction: the first job, or as much of it as the host takes at once. False: the host
-        accepts sessions but no mail, and counts as down."""
+        accepts sessions but no mail, and counts as down from now on."""
         job = jobs.popleft()
-        limit = _recipient_limit(connection)
+        limit = recipient_limit(connection)
         if len(job.recipients) > limit:
             jobs.appendleft(_Job(job.letter, job.recipients[limit:]))
             job = _Job(job.letter, job.recipients[:limit])
@@ -330,12 +300,12 @@ class Carrier:
         self, lane: Lane, connection: MailConnection, outcomes: Sequence[Outcome], *, is_progress: bool
     ) -> bool:
         if connection.is_usable or is_progress:
-            lane.breaks = 0
+            lane.hop.breaks = 0
             return True
         # One letter may upset a host, so the next one is tried; 421 speaks for all (RFC 5321 §4.2.1).
-        lane.breaks += 1
+        lane.hop.breaks += 1
         closing = all(outcome.reply is not None and outcome.reply.code == 421 for outcome in outcomes)
-        if not closing and lane.breaks < BREAKS_ENDURED:
+        if not closing and lane.hop.breaks < BREAKS_ENDURED:
             return True
         await self._set_down(lane, next((each for each in outcomes if each.is_deferred), outcomes[0]))
         return False
@@ -348,15 +318,14 @@ class Carrier:
             self._log.error("content_not_readable", queue_id=letter.id, trace=letter.trace, reason=str(fault))
             return [Outcome(SYSTEM_FAULT, "the letter cannot be read from the store now")] * len(job.recipients)
         size = len(letter.prefix) + len(content)
-        obstacle = _obstacle(connection, letter, job.recipients, size)
-        if obstacle is not None:
-            obstacle = replace(obstacle, host=lane.host, address=lane.address)
-            return [obstacle] * len(job.recipients)
+        found = obstacle(connection, letter, job.recipients, size)
+        if found is not None:
+            return [replace(found, host=lane.host, address=lane.address)] * len(job.recipients)
         counters = self._settler.counters
         counters.transactions += 1
         counters.transactions_on_used_connections += lane.transactions > 0
         lane.transactions += 1
-        outcomes = await connection.send(_envelope(letter, job.recipients, size), (letter.prefix, content))
+        outcomes = await connection.send(envelope(letter, job.recipients, size), (letter.prefix, content))
         assert len(outcomes) == len(job.recipients), "a transport gives one outcome per forward-path"
         return outcomes
 
@@ -371,11 +340,13 @@ class Carrier:
     async def _carry_local(self, lane: Lane) -> None:
         lane.is_connected = True
         while not lane.is_leaving and (letters := await self._claim(lane)):
-            for letter in letters:
-                if lane.is_leaving:
-                    return
-                settlement = await self._local_settlement(letter)
-                await self._settle(lane, settlement)
+            await self._deliver_here(lane, letters)
+
+    async def _deliver_here(self, lane: Lane, letters: Sequence[ClaimedLetter]) -> None:
+        for letter in letters:
+            if lane.is_leaving:
+                return
+            await self._settle(lane, await self._local_settlement(letter))
 
     async def _local_settlement(self, letter: ClaimedLetter) -> Settlement:
         try:
@@ -390,51 +361,6 @@ class Carrier:
 
 def _jobs(letters: Sequence[ClaimedLetter]) -> list[_Job]:
     return [_Job(letter, letter.recipients) for letter in letters]
-
-
-def _recipient_limit(connection: MailConnection) -> int:
-    """RFC 9422 §4.2: a host may announce fewer recipients per transaction than a hundred, or more."""
-    for item in connection.extensions.get("LIMITS", "").upper().split():
-        name, _, value = item.partition("=")
-        if name == "RCPTMAX" and value.isascii() and value.isdigit() and int(value) > 0:
-            return min(int(value), RECIPIENTS_PER_TRANSACTION)
-    return RECIPIENTS_PER_TRANSACTION
-
-
-def _obstacle(
-    connection: MailConnection, letter: ClaimedLetter, recipients: Sequence[ClaimedRecipient], size: int
-) -> Outcome | None:
-    """Why this letter cannot be sent to this host at all, said before wasting its time and ours."""
-    extensions = connection.extensions
-    tls = connection.tls.version if connection.tls else ""
-    if _needs_smtputf8(letter, recipients) and "SMTPUTF8" not in extensions:
-        # RFC 6531 §3.5; rewriting addresses would lose the sender's meaning.
-        return Outcome(NON_ASCII_NOT_ALLOWED, "the next mail host does not take international addresses", tls=tls)
-    if letter.needs_eight_bit and "8BITMIME" not in extensions:
-        # RFC 6152 §3: convert or return; converting would break signatures.
-        return Outcome(CONVERSION_REQUIRED, "the next mail host does not take eight-bit text", tls=tls)
-    limit = extensions.get("SIZE", "")
-    if limit.isascii() and limit.isdigit() and 0 < int(limit) < size:
-        # RFC 1870 §6.1
-        return Outcome(MESSAGE_TOO_BIG, f"the letter has {size} octets, the next mail host takes {limit}", tls=tls)
-    return None
-
-
-def _envelope(letter: ClaimedLetter, recipients: Sequence[ClaimedRecipient], size: int) -> Envelope:
-    path = letter.reverse_path
-    body = path.body
-    if letter.needs_eight_bit and body is BodyType.SEVEN_BIT:
-        body = BodyType.EIGHT_BIT
-    is_utf8 = _needs_smtputf8(letter, recipients)
-    reverse_path = replace(path, size=size, body=body, smtputf8=is_utf8, hold_until=None)
-    return Envelope(reverse_path, tuple(recipient.path for recipient in recipients))
-
-
-def _needs_smtputf8(letter: ClaimedLetter, recipients: Sequence[ClaimedRecipient]) -> bool:
-    sender = letter.reverse_path.address
-    if letter.needs_smtputf8 or (sender is not None and not sender.is_ascii):
-        return True
-    return not all(recipient.path.address.is_ascii for recipient in recipients)
 
 
 def _softened(outcome: Outcome) -> Outcome:

@@ -133,17 +133,15 @@ class Checkup:
             return Finding("dns", "warning", f"{what}: DNS does not answer ({fault})", "try again later")
         if found is None:
             return Finding("dns", "ok", f"{what}: not looked up")
-        if record.value in found:
+        if any(_is_same(record.kind, record.value, value) for value in found):
             return Finding("dns", "ok", f"{what} is as it should be")
         level = "warning" if record.is_advice else "error"
         if found and record.kind == "MX":
             return Finding("dns", level, f"{what} is {', '.join(found)}: not this server", remedy)
-        kin = [
-            value
-            for value in found
-            if value.partition(";")[0].split()[:1] == record.value.partition(";")[0].split()[:1]
-        ]
-        if kin and record.kind == "TXT":
+        kin = [value for value in found if _tag(value) == _tag(record.value)]
+        if kin and _tag(record.value) == "v=dkim1":
+            return Finding("dns", "error", f"{what} holds another key: what is signed here is not believed", remedy)
+        if kin:
             # An own policy that says something else on purpose is not wrong.
             return Finding("dns", "warning", f"{what} is {kin[0]!r}", f"posthouse would say: {record.value}")
         return Finding("dns", level, f"{what} is missing", remedy)
@@ -158,6 +156,14 @@ class Checkup:
                 return None
 
 
-def _tag(value: str) -> list[str]:
-    """What says which kind of policy a TXT record is: `v=spf1`, `v=DKIM1`."""
-    return value.partition(";")[0].split()[:1]
+def _tag(value: str) -> str:
+    """What says which kind of policy a TXT record is: `v=spf1`, `v=dkim1`."""
+    words = value.partition(";")[0].split()
+    return words[0].lower() if words else ""
+
+
+def _is_same(kind: str, wanted: str, found: str) -> bool:
+    """Whether a record says what it should: an MX whatever its preference, a text whatever its blanks."""
+    if kind == "MX":
+        return wanted.split()[1:] == found.lower().split()[1:]
+    return "".join(wanted.split()) == "".join(found.split())

@@ -83,7 +83,7 @@ class Plan:
                 source=self.source,
                 results=results,
             )
-            history.record_letter(tx, record)
+            history.record_letter(tx, record, is_new=True)
         return accepted
 
 

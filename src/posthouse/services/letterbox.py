@@ -6,32 +6,48 @@ Invariant: an imported letter keeps its octets and its date; nothing is sent to 
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
 from posthouse.mail.envelope import ReversePath
+from posthouse.mail.lines import with_crlf
 from posthouse.outcome import BAD_CONTENT, BAD_MAILBOX, INVALID_ARGUMENTS, Refusal
 from posthouse.ports import BlobStore, Change, ChangeBus, Clock, Database, Entropy, Reader, Transaction
 from posthouse.services.delivery import Origin, letter_in
 from posthouse.services.directory import Account, Directory
 from posthouse.services.incoming import IncomingLetter
-from posthouse.store import letters, mailboxes, messages
-from posthouse.store.flags import ANSWERED, DELETED, DRAFT, FLAGGED, SEEN
+from posthouse.store import letters, listing, mailboxes, messages
+from posthouse.store.directory import said
+from posthouse.store.flags import ANSWERED, DELETED, DRAFT, FLAGGED, SEEN, pack_keywords, unpack_keywords
 from posthouse.store.letters import Place
 
-PAGE = 1000  # letters of one page
 FLAGS = {"seen": SEEN, "answered": ANSWERED, "flagged": FLAGGED, "draft": DRAFT, "deleted": DELETED}
+LETTER_ID = re.compile(r"e[0-7]?[0-9a-f]{1,15}")  # messages.unique_id of a 63-bit number
 CHUNK = 256 * 1024  # octets handed on at a time
 
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """One letter of a page. `flags` in the words of FLAGS; `keywords` as stored."""
+    """One letter of a page. `letter` is its id for `read`, `flags` are words of FLAGS, `digest` is the SHA-256 of
+    the content as it was put in, in hexadecimal."""
 
     uid: int
     letter: str
     size: int
+    received_at: float
     flags: tuple[str, ...]
     keywords: tuple[str, ...]
+    digest: str
+
+
+@dataclass(frozen=True, slots=True)
+class Box:
+    """One mailbox of an account. `special_use` as in IMAP (`\\Sent`), None for a common one."""
+
+    name: str
+    special_use: str | None
+    total: int
+    octets: int
 
 
 class Letterbox:
@@ -58,15 +74,18 @@ class Letterbox:
         *,
         mailbox: str = "INBOX",
         flags: tuple[str, ...] = (),
+        keywords: tuple[str, ...] = (),
         received_at: float | None = None,
     ) -> int:
         """Put a letter into a mailbox, which is made if it is not there. Returns its UID. Raises Refusal."""
         account = await self._account(address)
         unknown = [flag for flag in flags if flag not in FLAGS]
         if unknown:
-            raise Refusal(INVALID_ARGUMENTS, f"unknown flag {unknown[0]}; known are {', '.join(FLAGS)}")
+            raise Refusal(INVALID_ARGUMENTS, f"unknown flag {said(unknown[0])}; known are {', '.join(FLAGS)}")
         if not octets.strip():
             raise Refusal(BAD_CONTENT, "the letter is empty")
+        pack_keywords(keywords)
+        name = mailboxes.canonical_name(mailbox)
         incoming = IncomingLetter(self._blobs)
         octets = with_crlf(octets)
         try:
@@ -81,48 +100,42 @@ class Letterbox:
         )
         row = letter_in(letter, ReversePath(None), origin)
         bits = sum(FLAGS[flag] for flag in dict.fromkeys(flags))
-        name = mailboxes.canonical_name(mailbox)
 
         def unit(tx: Transaction) -> int:
             known = mailboxes.by_name(tx, account.id, name)
             box = known.id if known else mailboxes.create(tx, account.id, name, now).id
-            return letters.accept(tx, row, [Place(account.id, box, b"", bits)], None).placed[0].uid
+            return letters.accept(tx, row, [Place(account.id, box, b"", bits, keywords)], None).placed[0].uid
 
         uid = await self._database.write(unit)
         self._bus.publish(Change("account", account.id))
         return uid
 
+    async def boxes(self, address: str) -> list[Box]:
+        """The mailboxes of an account, by name. Raises Refusal."""
+        account = await self._account(address)
+        found = await self._database.read(lambda reader: mailboxes.list_all(reader, account.id))
+        return [Box(each.name, each.special_use, each.total, each.octets) for each in found]
+
     async def page(self, address: str, mailbox: str, *, after: int = 0) -> list[Item]:
-        """The next letters of a mailbox behind UID `after`, in order. Raises Refusal."""
+        """The next letters of a mailbox behind UID `after`, in order; none: that was all. Raises Refusal."""
         account = await self._account(address)
         name = mailboxes.canonical_name(mailbox)
 
-        def query(reader: Reader) -> messages.View | None:
+        def query(reader: Reader) -> list[listing.Listed] | None:
             known = mailboxes.by_name(reader, account.id, name)
-            return None if known is None else messages.view(reader, known.id)
+            return None if known is None else listing.page(reader, known.id, after)
 
-        view = await self._database.read(query)
-        if view is None:
-            raise Refusal(BAD_MAILBOX, f"{address} has no mailbox {mailbox}")
-        return [
-            Item(
-                uid,
-                messages.unique_id(view.emails[place]),
-                view.sizes[place],
-                tuple(word for word, bit in FLAGS.items() if view.flags[place] & bit),
-                tuple(view.keywords[place].split()),
-            )
-            for place, uid in enumerate(view.uids)
-            if uid > after
-        ][:PAGE]
+        found = await self._database.read(query)
+        if found is None:
+            raise Refusal(BAD_MAILBOX, f"{said(address)} has no mailbox {said(mailbox)}")
+        return [_item(each) for each in found]
 
     async def read(self, address: str, letter: str) -> bytes:
         """A whole letter by the id that `page` gives. Raises Refusal."""
         account = await self._account(address)
-        try:
-            number = int(letter.removeprefix("e"), 16)
-        except ValueError:
-            raise Refusal(BAD_MAILBOX, "no such letter") from None
+        if not LETTER_ID.fullmatch(letter):
+            raise Refusal(BAD_MAILBOX, "no such letter")
+        number = int(letter[1:], 16)
         stored = await self._database.read(lambda reader: letters.retrieve(reader, number))
         if stored is None or stored.account != account.id:
             raise Refusal(BAD_MAILBOX, "no such letter")
@@ -131,10 +144,17 @@ class Letterbox:
     async def _account(self, address: str) -> Account:
         account = await self._directory.account(address)
         if account is None:
-            raise Refusal(BAD_MAILBOX, f"there is no account {address}")
+            raise Refusal(BAD_MAILBOX, f"there is no account {said(address)}")
         return account
 
 
-def with_crlf(octets: bytes) -> bytes:
-    """Lines end in CRLF here; files of other programs often have LF alone."""
-    return octets.replace(b"\r\n", b"\n").replace(b"\r", b"\n").replace(b"\n", b"\r\n")
+def _item(found: listing.Listed) -> Item:
+    return Item(
+        uid=found.uid,
+        letter=messages.unique_id(found.email),
+        size=found.size,
+        received_at=found.received_at,
+        flags=tuple(word for word, bit in FLAGS.items() if found.flags & bit),
+        keywords=unpack_keywords(found.keywords),
+        digest=found.digest.hex(),
+    )

@@ -96,9 +96,15 @@ class QueueDesk:
         outcome = Outcome(DROPPED, DROP_WORDS)
         changed = 0
         async for ids in self._pages(selection, (State.DUE, State.HELD)):
-            until = self._clock.wall() + LEASE
+            now = self._clock.wall()
             letters = await self._database.write(
-                partial(queue.claim_recipients, recipients=ids, owner=self._settler.owner, leased_until=until)
+                partial(
+                    queue.claim_recipients,
+                    recipients=ids,
+                    now=now,
+                    owner=self._settler.owner,
+                    leased_until=now + LEASE,
+                )
             )
             for letter in letters:
                 results = tuple((recipient, outcome) for recipient in letter.recipients)

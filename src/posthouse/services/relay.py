@@ -15,7 +15,8 @@ from dataclasses import dataclass
 from functools import partial
 
 from posthouse.ports import Change, ChangeBus, Clock, Database, StoreFault
-from posthouse.services.carrier import Carrier, Lane
+from posthouse.services.carrier import Carrier
+from posthouse.services.lanes import Hop, Lane
 from posthouse.services.settle import RelayCounters, Settler
 from posthouse.store import destinations, queue
 from posthouse.store.destinations import Destination
@@ -165,11 +166,12 @@ class Relay:
             return True
         # The second connection waits until the first has shown that the host is there.
         limit = self._settler.schedules.of(place.next_hop).connections
-        if lanes and (len(lanes) >= limit or not all(lane.is_connected for lane in lanes)):
+        hop = lanes[0].hop if lanes else Hop(place.next_hop)
+        if lanes and (hop.is_down or len(lanes) >= limit or not all(lane.is_connected for lane in lanes)):
             return True
         if len(self._lanes) >= self._connections:
             return False
-        lane = Lane(place.next_hop, self.wake)
+        lane = Lane(hop, self.wake)
         task = asyncio.create_task(self._carrier.run(lane))
         self._lanes[lane] = task
         task.add_done_callback(lambda done: self._finished(lane, done))

@@ -50,7 +50,7 @@ class StaticRoute:
     def parse(cls, text: str, **fields: str | None) -> StaticRoute:
         """`"127.0.0.1:2626"`, `"[::1]:25"` or `"mail.example.test"`, with the other fields by name. ValueError."""
         host, colon, port = text.rpartition(":")
-        if not colon or (":" in host and not host.startswith("[")):
+        if not colon or text.endswith("]") or (":" in host and not host.startswith("[")):
             host, port = text, str(SMTP_PORT)
         if not host or not port.isdigit() or not 0 < int(port) < 65536:
             raise ValueError('write "host:port", for example "127.0.0.1:2626" or "mail.example.test:587"')

@@ -9,10 +9,10 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from posthouse.mail.address import Address
-from posthouse.mail.address_list import addresses
+from posthouse.mail.address_list import addresses, parse_address_list
 from posthouse.mail.dates import format_date
 from posthouse.mail.envelope import ForwardPath, ReversePath
-from posthouse.mail.header import insert_fields, remove_fields, scan_header
+from posthouse.mail.header import HeaderScan, insert_fields, remove_fields, scan_header
 from posthouse.mail.trace import is_looping
 from posthouse.outcome import (
     AUTH_REQUIRED,
@@ -130,10 +130,9 @@ class _Sending(MailTransaction):
         scan = letter.scan
         if scan.count(b"from") != 1:
             raise Refusal(BAD_CONTENT, "The header needs exactly one From field")
-        authors = addresses(scan.get(b"from") or b"")
+        authors, senders = _written_addresses(scan, b"from"), _written_addresses(scan, b"sender")
         if not authors:
             raise Refusal(BAD_CONTENT, "The From field holds no address")
-        senders = addresses(scan.get(b"sender") or b"")
         # With a Sender of his own a user may write for others only if he may use at least one author's address.
         allowed = [author for author in authors if await self._office.directory.may_send_as(self._account, author)]
         if not allowed or (len(allowed) < len(authors) and not senders):
@@ -142,3 +141,14 @@ class _Sending(MailTransaction):
             if not await self._office.directory.may_send_as(self._account, sender):
                 raise Refusal(NOT_AUTHORIZED, f"{self._account.name} may not send as the address in Sender")
         return allowed[0]
+
+
+def _written_addresses(scan: HeaderScan, name: bytes) -> list[Address]:
+    """The addresses of a field that all readers understand alike. Raises Refusal: an unreadable member would hide
+    from the check and might be shown by somebody's mail program."""
+    value = scan.get(name)
+    if value is None:
+        return []
+    if not parse_address_list(value).is_clean:
+        raise Refusal(BAD_CONTENT, f"The {name.decode().title()} field is not well formed")
+    return addresses(value)

@@ -159,13 +159,13 @@ def reroute(tx: Transaction, next_hop: str, now: float, limit: int = RECIPIENTS_
 
 def pull_in(tx: Transaction, now: float, latest: float) -> int:
     """After the wall clock went back: retries planned later than any schedule gives (`latest`) are due now.
-    Future releases (never attempted) keep their time. Returns the number of destinations changed."""
+    Future releases keep their time. Returns the number of destinations changed."""
     tx.run("UPDATE queue_destination SET down_until = :now WHERE down_until > :latest", now=now, latest=latest)
     hops = tx.rows("SELECT next_hop FROM queue_destination WHERE ready_at > :latest ORDER BY next_hop", latest=latest)
     for (hop,) in hops:
         tx.run(
             "UPDATE queue_recipient SET due_at = :now WHERE next_hop = :hop AND state = 'due' AND due_at > :latest"
-            " AND attempts > 0",
+            " AND (attempts > 0 OR due_at <= (SELECT received_at FROM queue_letter WHERE queue_letter.id = letter))",
             now=now,
             hop=hop,
             latest=latest,

@@ -64,10 +64,12 @@ def message_key(message_id: str) -> int:
     return int.from_bytes(hashlib.blake2b(octets, digest_size=8).digest()) >> 1
 
 
-def record_letter(tx: Transaction, letter: LetterRecord) -> None:
+def record_letter(tx: Transaction, letter: LetterRecord, *, is_new: bool = False) -> None:
     """Write a letter's row. A letter partly delivered here at once and partly queued has one row: use its queue
-    id as `id`, and what the queue adds at its end goes into the same row."""
-    earlier = tx.row(f"SELECT {_COLUMNS} FROM history WHERE id = :id", id=letter.id)  # noqa: S608 - a constant
+    id as `id`, and what the queue adds at its end goes into the same row. `is_new`: it has no row yet."""
+    earlier = None
+    if not is_new:
+        earlier = tx.row(f"SELECT {_COLUMNS} FROM history WHERE id = :id", id=letter.id)  # noqa: S608 - a constant
     if earlier is not None:
         known = _letter(earlier)
         letter = LetterRecord(

@@ -174,6 +174,7 @@ def claim_overdue(
     tx: Transaction, next_hop: str, *, now: float, owner: str, leased_until: float, limit: int = CLAIM_WINDOW
 ) -> list[ClaimedLetter]:
     """Claim the recipients of a destination that is down whose deadline (warning or expiry) has come."""
+    make_ready(tx, {next_hop: None})
     rows = tx.rows(
         _CLAIM_OVERDUE,
         owner=owner,
@@ -182,16 +183,18 @@ def claim_overdue(
         now=now,
         n=limit,
     )
+    refresh(tx, next_hop, now)
     return claimed_letters(tx, rows)
 
 
 def claim_recipients(
-    tx: Transaction, recipients: Sequence[int], *, owner: str, leased_until: float
+    tx: Transaction, recipients: Sequence[int], *, now: float, owner: str, leased_until: float
 ) -> list[ClaimedLetter]:
     """Claim these, due or held, in order to rule on them without an attempt (drop)."""
     rows: list[Row] = []
     for recipient in recipients:
         rows += tx.rows(_CLAIM_ONE, owner=owner, until=leased_until, id=recipient)
+    _refresh_all(tx, dict.fromkeys(row[5] for row in rows), now)
     return claimed_letters(tx, rows)
 
 

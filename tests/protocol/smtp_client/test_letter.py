@@ -5,10 +5,10 @@ from __future__ import annotations
 
 import pytest
 
-from posthouse.mail.address import parse_address
+from posthouse.mail.address import Address, Domain, parse_address
 from posthouse.mail.envelope import BodyType, DsnReturn, Envelope, ForwardPath, Notify, ReversePath
 from posthouse.outcome import RemoteReply, Status
-from posthouse.protocol.engine import Signal
+from posthouse.protocol.engine import LocalProtocolError, Signal
 from posthouse.protocol.smtp.client_events import Phase
 from tests.protocol.smtp_client.script import (
     LETTER,
@@ -497,3 +497,10 @@ def test_many_letters_over_one_session() -> None:
         assert script.hear() == LETTER + b".\r\n"
         assert statuses(script.answer(b"250 ok\r\n")) == ["2.0.0"]
     assert offer_lines()
+
+
+def test_nothing_in_an_envelope_can_end_a_command_line() -> None:
+    """An Address cannot hold CR or LF; if a defect makes one, it must not become a command."""
+    evil = Address("bob@bob.test>\r\nRCPT TO:<carol", Domain("bob.test"))
+    with pytest.raises(LocalProtocolError):
+        begin(ready(), Envelope(ReversePath(None), (ForwardPath(evil),)))

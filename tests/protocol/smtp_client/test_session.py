@@ -408,3 +408,24 @@ def test_no_two_letters_at_once_and_none_before_the_session() -> None:
         begin(script)
     with pytest.raises(LocalProtocolError):
         begin(Script(client()))
+
+
+def test_a_password_that_scram_cannot_carry_goes_another_way() -> None:
+    """SASLprep forbids control characters (RFC 4013 §2.3); PLAIN does not mind."""
+    script = Script(client(credentials=Credentials("alice", "\a"), nonce=NONCE, tls=TlsUse.NEVER))
+    script.engine.tls_started(TLS)
+    script.play(
+        "S: 220 mx\nC: EHLO mail.alice.test\nS: 250-mx\nS: 250 AUTH SCRAM-SHA-256 PLAIN\n"
+        f"C: AUTH PLAIN {b64(chr(0) + 'alice' + chr(0) + chr(7))}\nS: 235 ok"
+    )
+    assert script.engine.is_usable
+
+
+def test_too_many_challenges_end_the_session() -> None:
+    script = login("AUTH LOGIN")
+    script.pull()
+    for _ in range(2):
+        script.hear()
+        script.answer(b"334 VXNlcg==\r\n")
+    script.hear()
+    assert failure(script.answer(b"334 VXNlcg==\r\n")).outcome.status == Status(4, 5, 0)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, TypeVar, assert_never
 
 import msgspec
 from starlette.applications import Starlette
@@ -18,23 +18,27 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from posthouse import __version__
+from posthouse.config import ConfigError
 from posthouse.edges.control import requests as bodies
-from posthouse.mail.address import Address
-from posthouse.outcome import Outcome, Refusal, Status
-from posthouse.ports import StoreFault
+from posthouse.edges.control import wire
+from posthouse.mail.address import AddressError, Domain
+from posthouse.outcome import BAD_DOMAIN, BAD_MAILBOX, Refusal
+from posthouse.ports import Conflict, StoreFault
 from posthouse.services.administration import Administration
 from posthouse.services.checkup import Checkup
 from posthouse.services.dns_records import DnsRecord, wanted_records, zone_text
 from posthouse.services.keys import DomainKeys
 from posthouse.services.letterbox import Letterbox
 from posthouse.services.queue_desk import QueueDesk
-from posthouse.store.queue_admin import Selection
+from posthouse.store.directory import said
+from posthouse.store.queue_admin import PAGE, Selection
+from posthouse.telemetry import logger
 
 T = TypeVar("T", bound=bodies.Body)
 Verb = Callable[[Request], Awaitable[Any]]
 
 MAX_BODY = 1 << 20  # octets of a request that is not a letter: some thousand alias targets
-PAGE = 500  # letters of one answer
+MAX_MOMENT = 253402300800.0  # the year 10000: no calendar of a mail program goes further
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +62,9 @@ class BadRequest(Exception):  # noqa: N818 - an answer, as Refusal
 
 
 def control_app(office: Office) -> Starlette:
+    """The routes. Local parts may hold a "/", so addresses are `path`s, and the longer routes stand first."""
     api = _Api(office)
+    account = "/v1/accounts/{address:path}"
     return Starlette(
         routes=[
             _route("/v1/status", GET=api.status),
@@ -68,19 +74,21 @@ def control_app(office: Office) -> Starlette:
             _route("/v1/domains/{name}/catch-all", PUT=api.set_catch_all),
             _route("/v1/domains/{name}/dns", GET=api.dns),
             _route("/v1/accounts", GET=api.list_accounts, POST=api.add_account),
-            _route("/v1/accounts/{address}", PATCH=api.change_account, DELETE=api.remove_account),
-            _route("/v1/accounts/{address}/addresses", POST=api.add_address),
-            _route("/v1/accounts/{address}/addresses/{extra}", DELETE=api.remove_address),
-            _route("/v1/accounts/{address}/app-passwords", GET=api.list_app_passwords, POST=api.add_app_password),
-            _route("/v1/accounts/{address}/app-passwords/{number:int}", DELETE=api.revoke_app_password),
-            _route("/v1/accounts/{address}/letters", GET=api.list_letters, POST=api.add_letter),
-            _route("/v1/accounts/{address}/letters/{letter}", GET=api.letter),
+            _route(account + "/addresses", POST=api.add_address),
+            _route(account + "/addresses/{extra:path}", DELETE=api.remove_address),
+            _route(account + "/app-passwords", GET=api.list_app_passwords, POST=api.add_app_password),
+            _route(account + "/app-passwords/{number:int}", DELETE=api.revoke_app_password),
+            _route(account + "/mailboxes", GET=api.list_mailboxes),
+            _route(account + "/letters", GET=api.list_letters, POST=api.add_letter),
+            _route(account + "/letters/{letter}", GET=api.letter),
+            _route(account, PATCH=api.change_account, DELETE=api.remove_account),
             _route("/v1/aliases", GET=api.list_aliases, POST=api.add_alias, DELETE=api.remove_alias),
             _route("/v1/queue", GET=api.list_queue, POST=api.act_on_queue),
             _route("/v1/queue/{queue_id:int}", GET=api.show_queued),
             _route("/v1/trace", GET=api.trace),
             _route("/v1/check", GET=api.check),
-        ]
+        ],
+        exception_handlers={404: _no_such_route, 405: _no_such_route},
     )
 
 
@@ -92,23 +100,26 @@ def _route(path: str, **verbs: Verb) -> Route:
             return _json({"error": str(bad)}, 400)
         except Refusal as refusal:
             return _json({"error": refusal.text, "status": str(refusal.status)}, 422)
+        except ConfigError as wrong:
+            return _json({"error": str(wrong)}, 422)
+        except Conflict:
+            return _json({"error": "somebody else changed the same thing at the same time; try again"}, 409)
         except StoreFault as fault:
             return _json({"error": f"the store failed: {fault}", "status": "4.3.0"}, 503)
+        except Exception as fault:  # the server goes on; who asked gets an answer, the log the whole story
+            logger("control").exception("a request failed", path=request.url.path, method=request.method)
+            return _json({"error": f"a fault of the server, see its log: {fault!r}"}, 500)
         return result if isinstance(result, Response) else _json(result, 200)
 
     return Route(path, endpoint, methods=list(verbs))
 
 
-def _plain(value: object) -> object:
-    if isinstance(value, Address | Status):
-        return str(value)
-    if isinstance(value, Outcome):
-        return {"status": str(value.status), "diagnostic": value.diagnostic, "host": value.host}
-    raise NotImplementedError(f"no JSON for {type(value).__name__}")
+async def _no_such_route(request: Request, _fault: Exception) -> Response:
+    return _json({"error": f"there is no {request.method} {request.url.path}"}, 404)
 
 
 def _json(value: object, code: int) -> Response:
-    return Response(msgspec.json.encode(value, enc_hook=_plain), code, media_type="application/json")
+    return Response(wire.encode(value), code, media_type="application/json")
 
 
 class _Api:
@@ -151,7 +162,8 @@ class _Api:
 
     async def add_domain(self, request: Request) -> Any:
         body = await self._body(request, bodies.NewDomain)
-        return {"id": await self._admin.add_domain(body.name, alias_of=body.alias_of, catch_all=body.catch_all)}
+        number = await self._admin.add_domain(body.name, alias_of=body.alias_of, catch_all=body.catch_all)
+        return {"id": str(number)}
 
     async def remove_domain(self, request: Request) -> Any:
         await self._admin.remove_domain(request.path_params["name"])
@@ -165,11 +177,16 @@ class _Api:
     async def dns(self, request: Request) -> Any:
         domain = request.path_params["name"]
         records = await self._records(domain)
-        return {"records": records, "zone": zone_text(domain, self._office.hostname, records)}
+        lines = [{**wire.plain(each), "zone_line": each.zone_line()} for each in records]
+        return {"records": lines, "zone": zone_text(domain, self._office.hostname, records)}
 
-    async def _records(self, domain: str) -> list[DnsRecord]:
+    async def _records(self, text: str) -> list[DnsRecord]:
+        try:
+            domain = Domain.parse(text).name
+        except AddressError as error:
+            raise BadRequest(f"{text}: {error}") from None
         if domain not in {row.name for row in await self._admin.list_domains()}:
-            raise Refusal(Status(5, 1, 2), f"{domain} is not served here")
+            raise Refusal(BAD_DOMAIN, f"the domain {said(domain)} is not served here; `posthouse domain add` adds it")
         office = self._office
         return await wanted_records(domain, office.hostname, office.domain_keys, listens=office.listens)
 
@@ -189,7 +206,7 @@ class _Api:
             is_admin=body.is_admin,
             display_name=body.display_name,
         )
-        return {"id": number}
+        return {"id": str(number)}
 
     async def change_account(self, request: Request) -> Any:
         address = request.path_params["address"]
@@ -225,7 +242,7 @@ class _Api:
     async def add_app_password(self, request: Request) -> Any:
         body = await self._body(request, bodies.NewAppPassword)
         made = await self._admin.add_app_password(request.path_params["address"], body.label, body.scopes)
-        return {"id": made.id, "password": made.text}
+        return {"id": str(made.id), "password": made.text}
 
     async def revoke_app_password(self, request: Request) -> Any:
         await self._admin.revoke_app_password(request.path_params["address"], request.path_params["number"])
@@ -233,8 +250,11 @@ class _Api:
 
     # --- letters: import and export ---------------------------------------------------------------
 
+    async def list_mailboxes(self, request: Request) -> Any:
+        return await self._office.letterbox.boxes(request.path_params["address"])
+
     async def list_letters(self, request: Request) -> Any:
-        """A page of a mailbox: ids, flags and times, after the UID `after`."""
+        """A page of a mailbox: ids, flags, times and digests, after the UID `after`; an empty one ends it."""
         query = request.query_params
         return await self._office.letterbox.page(
             request.path_params["address"], query.get("mailbox", "INBOX"), after=_number(query.get("after", "0"))
@@ -245,14 +265,16 @@ class _Api:
         return Response(octets, media_type="message/rfc822")
 
     async def add_letter(self, request: Request) -> Any:
-        """The body is the letter; `mailbox`, `flags` (comma-separated) and `received_at` are parameters."""
+        """The body is the letter; `mailbox`, `flags`, `keywords` (both comma-separated) and `received_at` (epoch
+        seconds, now when not given) are parameters."""
         query = request.query_params
         uid = await self._office.letterbox.add(
             request.path_params["address"],
             await _read(request, self._office.max_message),
             mailbox=query.get("mailbox", "INBOX"),
-            flags=tuple(flag for flag in query.get("flags", "").split(",") if flag),
-            received_at=float(query["received_at"]) if "received_at" in query else None,
+            flags=_words(query.get("flags", "")),
+            keywords=_words(query.get("keywords", "")),
+            received_at=_moment(query["received_at"]) if "received_at" in query else None,
         )
         return {"uid": uid}
 
@@ -275,7 +297,7 @@ class _Api:
 
     async def list_queue(self, request: Request) -> Any:
         query = request.query_params
-        selection = Selection.parse(query["selection"]) if query.get("selection") else Selection()
+        selection = _selection(query.get("selection", ""))
         after = _number(query.get("after", "0"))
         letters, following = await self._office.queue_desk.list_letters(selection, after, PAGE)
         return {"letters": letters, "after": following}
@@ -283,13 +305,13 @@ class _Api:
     async def show_queued(self, request: Request) -> Any:
         detail = await self._office.queue_desk.show(request.path_params["queue_id"])
         if detail is None:
-            raise Refusal(Status(5, 1, 1), "no such letter in the queue; `posthouse trace` also knows finished ones")
+            raise Refusal(BAD_MAILBOX, "no such letter in the queue; `posthouse trace` also knows finished ones")
         return detail
 
     async def act_on_queue(self, request: Request) -> Any:
         body = await self._body(request, bodies.QueueAction)
         desk = self._office.queue_desk
-        selection = Selection.parse(body.selection) if body.selection else Selection()
+        selection = _selection(body.selection)
         match body.action:
             case "hold":
                 return await desk.hold(selection)
@@ -299,6 +321,8 @@ class _Api:
                 return await desk.retry_now(selection)
             case "drop":
                 return await desk.drop(selection, tell_sender=body.tell_sender)
+            case unknown:
+                assert_never(unknown)
 
     async def trace(self, request: Request) -> Any:
         what = request.query_params.get("what", "").strip()
@@ -316,7 +340,26 @@ async def _read(request: Request, limit: int) -> bytes:
     return bytes(octets)
 
 
+def _selection(text: str) -> Selection:
+    """Nothing said means the whole queue."""
+    return Selection.parse(text) if text.strip() else Selection()
+
+
+def _words(text: str) -> tuple[str, ...]:
+    return tuple(word for word in text.split(",") if word)
+
+
 def _number(text: str) -> int:
-    if not (text.isascii() and text.isdigit() and len(text) < 20):
+    if not (text.isascii() and text.isdigit() and int(text) < 1 << 63):
         raise BadRequest(f"{text!r} is not a number")
     return int(text)
+
+
+def _moment(text: str) -> float:
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = -1.0
+    if not 0 <= seconds < MAX_MOMENT:  # also false for what is not a number
+        raise BadRequest(f"{text!r} is not a time in seconds since 1970")
+    return seconds

@@ -56,7 +56,7 @@ class AliasTargets(Body):
 
 class NewAppPassword(Body):
     label: str
-    scopes: list[Literal["smtp", "pop3", "imap"]] = ["smtp", "pop3", "imap"]
+    scopes: tuple[Literal["smtp", "pop3", "imap"], ...] = ("smtp", "pop3", "imap")
 
 
 class QueueAction(Body):

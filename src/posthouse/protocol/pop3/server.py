@@ -15,6 +15,7 @@ from posthouse.protocol.inbox import Inbox, Line
 from posthouse.protocol.pop3 import table
 from posthouse.protocol.pop3.commands import CommandFault, decode_base64
 from posthouse.protocol.pop3.events import (
+    AuthList,
     AuthResponse,
     AuthStart,
     CommandError,
@@ -26,12 +27,11 @@ from posthouse.protocol.pop3.events import (
     Stls,
     User,
 )
+from posthouse.protocol.pop3.replies import stuffed
 from posthouse.protocol.pop3.table import COMMANDS, State
 
 _PAUSED = Signal.PAUSED
 _NEED_DATA = Signal.NEED_DATA
-_END = b".\r\n"
-_STUFF_PIECE = 256 * 1024  # octets stuffed at a time: bounds what a huge letter copies at once
 
 
 class Pop3Server:
@@ -125,6 +125,10 @@ class Pop3Server:
         self._out.append(f"-ERR [{code}] {text}\r\n".encode() if code else f"-ERR {text}\r\n".encode())
         self._answered(is_success=False)
 
+    def end(self, text: str) -> None:
+        """Say why and close, after an answer."""
+        self._say_goodbye(f"-ERR [SYS/TEMP] {text}\r\n")
+
     def challenge(self, data: bytes) -> None:
         """Answer AuthStart or AuthResponse: the exchange goes on (RFC 5034 §4)."""
         if not isinstance(self._awaiting, AuthStart | AuthResponse):
@@ -142,19 +146,10 @@ class Pop3Server:
     def letter(self, text: str, parts: Sequence[bytes | memoryview], *, has_dot_lines: bool) -> None:
         """RETR or TOP: the parts one after the other, dots stuffed (RFC 1939 §3), ended by `.`.
 
-        Each part but the last ends in CRLF. Without dot lines the parts are sent as they are, not copied.
+        Without dot lines the parts are sent as they are, not copied.
         """
         self._out.append(f"+OK {text}\r\n".encode())
-        last: bytes | memoryview = b"\r\n"
-        for part in parts:
-            if not len(part):
-                continue
-            last = part[-2:]
-            if has_dot_lines:
-                self._out.extend(stuffed(part))
-            else:
-                self._out.append(part)
-        self._out.append(_END if last == b"\r\n" else b"\r\n" + _END)
+        self._out.extend(stuffed(parts, has_dot_lines=has_dot_lines))
         self._answered(is_success=True)
 
     def _answered(self, *, is_success: bool) -> None:
@@ -226,6 +221,8 @@ class Pop3Server:
                 return self._give(Pass(self._name, password), row.then)
             case Stls() if not self.offers_tls:
                 return self._refuse("TLS is active already" if self.tls else "TLS is not available here")
+            case AuthList():
+                return self._give(event)  # a list is no login: the state stays
             case Quit() if self.state is State.TRANSACTION:
                 self.state = State.UPDATE
                 return self._give(Quit(is_update=True), row.then)
@@ -258,24 +255,3 @@ class Pop3Server:
         self._awaiting = None
         self._start_tls = False
         self._inbox.clear()
-
-
-def stuffed(part: bytes | memoryview) -> Iterable[bytes]:
-    """The octets with a dot before each line that begins with one, in pieces; whole-buffer work, no loop over lines.
-
-    The part begins at the beginning of a line.
-    """
-    at_line_start = True
-    position, size = 0, len(part)
-    while position < size:
-        end = min(position + _STUFF_PIECE, size)
-        # A CRLF at the cut must not be torn: what follows it decides.
-        while end < size and bytes(part[end - 1 : end]) in (b"\r", b"\n"):
-            end += 1
-        piece = bytes(part[position:end])
-        text = piece.replace(b"\r\n.", b"\r\n..")
-        if at_line_start and piece.startswith(b"."):
-            text = b"." + text
-        yield text
-        at_line_start = piece.endswith(b"\r\n")
-        position = end

@@ -32,6 +32,7 @@ from posthouse.store.databases.sqlite_engine import (
     connect,
     translate,
 )
+from posthouse.store.faults import disk_fault
 from posthouse.store.numbers import Numbers
 from posthouse.store.settings import StoreSettings
 
@@ -111,6 +112,15 @@ class SqliteDatabase:
 
         The log cannot start again while it runs. Raises StoreFault.
         """
+        try:
+            await self._copy(target)
+        except OSError as error:
+            raise disk_fault("the snapshot cannot be written", error) from error
+        # From now on the copy is older than the packs, and must be told apart from the database itself.
+        lineage = await self.write(_new_lineage)
+        await self._workers.run(partial(write_lineage, self._shelf, lineage), pool="disk")
+
+    async def _copy(self, target: Path) -> None:
         draft = target.with_name(target.name + ".part")
         copy = await self._workers.run(partial(self._begin_copy, draft), pool="disk")
         try:
@@ -119,9 +129,6 @@ class SqliteDatabase:
             await self._workers.run(partial(copy.finish, self._shelf.disk, target), pool="disk")
         finally:
             await self._workers.run(partial(copy.discard, self._shelf.disk), pool="disk")
-        # From now on the copy is older than the packs, and must be told apart from the database itself.
-        lineage = await self.write(_new_lineage)
-        await self._workers.run(partial(write_lineage, self._shelf, lineage), pool="disk")
 
     def _begin_copy(self, draft: Path) -> _Copy:
         try:

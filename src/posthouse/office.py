@@ -1,0 +1,44 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Joins the admin API to an open house, for the serving process and for a command that works alone."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from posthouse.app import House
+from posthouse.edges.control.api import Office
+from posthouse.net.checks import local_checks
+from posthouse.services.checkup import Checkup
+from posthouse.services.letterbox import Letterbox
+
+SERVED = ("smtp", "submission", "submissions", "lmtp", "pop3", "pop3s", "metrics")  # keys of [listen] that are built
+
+
+def office_of(house: House, reload: Callable[[], None], *, is_serving: bool) -> Office:
+    """What the admin API acts on. `is_serving`: the listeners of the settings are this process's own."""
+    settings, machine = house.settings, house.machine
+    listens = frozenset(name for name in SERVED if getattr(settings.listen, name))
+    started = machine.clock.monotonic()
+    return Office(
+        administration=house.administration,
+        domain_keys=house.domain_keys,
+        queue_desk=house.queue_desk,
+        checkup=Checkup(
+            house.database,
+            house.blobs,
+            house.resolver,
+            house.workers,
+            hostname=settings.hostname,
+            local_checks=local_checks(house.folder, settings, machine.disk, machine.clock, is_serving=is_serving),
+        ),
+        letterbox=Letterbox(house.directory, house.database, house.blobs, house.bus, machine.clock, machine.entropy),
+        hostname=settings.hostname,
+        listens=listens,
+        max_message=settings.smtp.max_message,
+        status=lambda: {
+            "is_serving": is_serving,
+            "uptime": machine.clock.monotonic() - started,
+            "listens": sorted(listens),
+        },
+        reload=reload,
+    )

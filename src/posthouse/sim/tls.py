@@ -1,0 +1,79 @@
+# SPDX-License-Identifier: Apache-2.0
+"""TLS in the world: both seams, without cryptography. A handshake says accepted, refused, and the names.
+
+Invariant: as with the real thing, plaintext where a handshake should be breaks it, and a client that insists on
+a certificate gets a trusted one for that name or none.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+
+from posthouse.net.session import TlsRefused
+from posthouse.net.smtp_tls import HANDSHAKE_SECONDS
+from posthouse.ports import TlsInfo
+from posthouse.sim.transport import TlsWord, WorldTransport
+
+VERSION, CIPHER = "TLSv1.3", "TLS_AES_256_GCM_SHA384"
+
+
+@dataclass(frozen=True, slots=True)
+class Certificate:
+    """What a server shows. `is_broken`: it refuses every handshake."""
+
+    names: tuple[str, ...]
+    is_trusted: bool = True
+    is_broken: bool = False
+
+
+class WorldTlsUpgrader:
+    """TlsUpgrader: the server's side."""
+
+    def __init__(self, certificate: Certificate) -> None:
+        self._certificate = certificate
+
+    async def upgrade(
+        self, transport: asyncio.Transport, protocol: asyncio.Protocol, limit: float, early: bytes
+    ) -> tuple[asyncio.Transport, TlsInfo]:
+        assert isinstance(transport, WorldTransport)
+        certificate = self._certificate
+        word = await _hear(transport, limit) if not early else None
+        if word is None:
+            transport.abort()
+            raise TlsRefused("the peer does not speak TLS")
+        transport.say(TlsWord(word.name, certificate.names, certificate.is_trusted, certificate.is_broken))
+        if certificate.is_broken:
+            transport.close()
+            raise TlsRefused("no cipher in common")
+        tls = TlsInfo(VERSION, CIPHER, word.name)
+        transport.end_handshake(tls)
+        return transport, tls
+
+
+class WorldTlsStarter:
+    """TlsStarter: the client's side."""
+
+    async def start(
+        self, transport: asyncio.Transport, protocol: asyncio.Protocol, host: str, *, is_verified: bool
+    ) -> tuple[asyncio.Transport, TlsInfo]:
+        assert isinstance(transport, WorldTransport)
+        transport.say(TlsWord(host))
+        word = await _hear(transport, HANDSHAKE_SECONDS)
+        is_good = word is not None and word.is_trusted and host in word.names
+        if word is None or word.is_refused or (is_verified and not is_good):
+            transport.abort()
+            raise TlsRefused("the handshake failed" if word is None or word.is_refused else "the certificate is bad")
+        tls = TlsInfo(VERSION, CIPHER, host, is_verified)
+        transport.end_handshake(tls)
+        return transport, tls
+
+
+async def _hear(transport: WorldTransport, limit: float) -> TlsWord | None:
+    transport.begin_handshake()
+    try:
+        async with asyncio.timeout(limit):
+            item = await transport.take()
+    except TimeoutError:
+        return None
+    return item if isinstance(item, TlsWord) else None
