@@ -28,7 +28,7 @@ from posthouse.services.delivery import Delivery, ReportPoster
 from posthouse.services.directory import Directory
 from posthouse.services.guard import Guard
 from posthouse.services.keys import DomainKeys
-from posthouse.services.limits import RateLimit
+from posthouse.services.limits import RateLimit, RoomCheck
 from posthouse.services.login import Login
 from posthouse.services.maildrop import Maildrops
 from posthouse.services.passwords import Cost, Passwords
@@ -167,6 +167,8 @@ def open_house(folder: Path, settings: Settings, machine: Machine) -> House:
         local=WaitingDelivery(directory, delivery, blobs, clock),
     )
 
+    room = RoomCheck(blobs.has_room, clock)
+
     def reception(kind: str, rate: int) -> Reception:
         return Reception(
             directory,
@@ -176,7 +178,7 @@ def open_house(folder: Path, settings: Settings, machine: Machine) -> House:
             hostname=settings.hostname,
             max_received=settings.smtp.max_received,
             rate=RateLimit(clock, rate, 60),
-            is_full=lambda: not blobs.has_room(),
+            is_full=room.is_full,
             kind=kind,
         )
 
@@ -190,7 +192,7 @@ def open_house(folder: Path, settings: Settings, machine: Machine) -> House:
         hostname=settings.hostname,
         max_received=settings.smtp.max_received,
         rate=RateLimit(clock, settings.submission.letters_per_hour, 3600),
-        is_full=lambda: not blobs.has_room(),
+        is_full=room.is_full,
     )
     return House(
         folder=folder,

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import json
-import os
 import poplib
 import smtplib
 import ssl

@@ -5,8 +5,8 @@ from __future__ import annotations
 
 import base64
 import random
-from email.utils import format_datetime, make_msgid
 from datetime import UTC, datetime
+from email.utils import format_datetime, make_msgid
 
 ATTACHMENT = 5 << 20  # octets
 _WHEN = format_datetime(datetime(2024, 2, 29, 8, 30, tzinfo=UTC))

@@ -73,7 +73,11 @@ def wait_until(check: Callable[[], object], what: str, seconds: float = PATIENCE
 
 
 def run(
-    command: Sequence[str | Path], *, input: bytes = b"", env: Mapping[str, str] | None = None, codes: Sequence[int] = (0,)
+    command: Sequence[str | Path],
+    *,
+    input: bytes = b"",
+    env: Mapping[str, str] | None = None,
+    codes: Sequence[int] = (0,),
 ) -> str:
     """Run to the end; what it said. Fails the test with it when the exit code is not in `codes`."""
     done = subprocess.run(

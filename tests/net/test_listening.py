@@ -155,6 +155,10 @@ def test_admission_by_address_and_network() -> None:
     assert admission.enter("192.0.2.1") is None
 
 
+def highest_descriptor() -> int:
+    return max(int(entry.name) for entry in Path("/proc/self/fd").iterdir())
+
+
 async def test_listener_survives_running_out_of_descriptors() -> None:
     """EMFILE at accept must not end the service."""
     import resource
@@ -168,7 +172,7 @@ async def test_listener_survives_running_out_of_descriptors() -> None:
         socks = [socket.socket() for _ in range(3)]
         for sock in socks:
             sock.setblocking(False)
-        open_now = max(int(entry.name) for entry in Path("/proc/self/fd").iterdir()) + 1
+        open_now = highest_descriptor() + 1
         taken: list[int] = []
         resource.setrlimit(resource.RLIMIT_NOFILE, (open_now, hard))
         try:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The plain database of the store's tests on PostgreSQL, so that the SQL does not drift: the same rules, the same tests.
+"""The plain database of the store's tests on PostgreSQL: the same rules and tests, so that the SQL does not drift.
 
 Every database of a test is one open transaction on a migrated schema, rolled back in the end; its units are
 savepoints. Each statement seen is written to the file that POSTHOUSE_SEEN_STATEMENTS names, as a JSON line.

@@ -16,13 +16,13 @@ from posthouse.edges.smtp_replies import reply_to
 from posthouse.mail.envelope import ReversePath
 from posthouse.mail.trace import with_protocol
 from posthouse.outcome import Refusal
-from posthouse.ports import Clock, TlsInfo
+from posthouse.ports import Clock, StoreFault, TlsInfo
 from posthouse.protocol.smtp import events as event_types
 from posthouse.protocol.smtp.events import Event
 from posthouse.protocol.smtp.replies import Reply
 from posthouse.protocol.smtp.server import SmtpServer
 from posthouse.services.login import Login, SaslExchange, Success
-from posthouse.services.transaction import Client, MailTransaction
+from posthouse.services.transaction import Client, MailTransaction, store_refusal
 from posthouse.telemetry import Log, Metrics
 
 # Each further error of a misbehaving client costs it a second more, up to this: address harvesting gets slow,
@@ -69,7 +69,9 @@ CANNOT_VERIFY = Reply.of(252, (2, 5, 2), "Cannot verify, but will take a letter 
 NO_EXPANSION = Reply.of(502, (5, 5, 1), "EXPN is not available here")
 HELP = Reply.of(214, (2, 0, 0), "See RFC 5321; for people: postmaster at this host")
 TOO_MANY_ERRORS = Reply.of(421, (4, 7, 0), "Too many errors, closing")
-INTERNAL = Reply.of(451, (4, 3, 0), "A fault of this server, try again later")
+# What a refusal is about (RFC 3463 §3) when it is no mistake of the client's: a mailbox that is full, our own
+# troubles, more recipients than one letter may have. An honest sender of a long list must not be sent away for it.
+BLAMELESS = ((4, 2, 2), (4, 3, 0), (4, 3, 1), (4, 5, 3))
 
 
 class SmtpSession:
@@ -86,6 +88,8 @@ class SmtpSession:
 
     def secured(self, tls: TlsInfo) -> None:
         self._client.tls = tls
+        self._client.hello = ""  # nothing said in the clear counts (RFC 3207 §4.2)
+        self._client.account = None
 
     async def closed(self) -> None:
         self._terms.metrics.open_sessions.labels(self._terms.role.value).dec()
@@ -96,6 +100,9 @@ class SmtpSession:
             await self._answer(event)
         except Refusal as refusal:
             await self._refuse(reply_to(refusal))
+        except StoreFault as fault:
+            self._terms.log.error("store failed", trace=self._client.peer.trace, reason=str(fault))
+            await self._refuse(reply_to(store_refusal(fault)))
 
     async def _answer(self, event: Event) -> None:
         match event:
@@ -246,7 +253,8 @@ class SmtpSession:
     async def _refuse(self, reply: Reply) -> None:
         """Send a refusal; a client that collects them waits longer each time, and is sent away in the end."""
         terms = self._terms
-        self._errors += 1
+        is_mistake = reply.status not in BLAMELESS
+        self._errors += is_mistake
         terms.metrics.refusals.labels(str(reply.status or reply.code)).inc()
         terms.log.info(
             "refused",
@@ -256,9 +264,9 @@ class SmtpSession:
             status=str(reply.status or ""),
             text=reply.text,
         )
-        if self._errors > terms.tarpit_after:
+        if is_mistake and self._errors > terms.tarpit_after:
             await asyncio.sleep(min(self._errors - terms.tarpit_after, MAX_TARPIT))
-        self.engine.send(TOO_MANY_ERRORS if self._errors >= terms.close_after else reply)
+        self.engine.send(TOO_MANY_ERRORS if is_mistake and self._errors >= terms.close_after else reply)
 
     async def _forget(self) -> None:
         """RSET, a new EHLO, a lost connection: the transaction is void."""

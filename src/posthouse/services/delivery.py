@@ -115,11 +115,13 @@ class Delivery:
         places: dict[int, Place] = {}
         queued: dict[Address, QueuedRecipient] = {}
         delivered: dict[str, None] = {}
+        forwarders: dict[Address | None, None] = {}  # by whom the queue's recipients come; None: by nobody else
         top = return_path(reverse_path.address)
         for recipient in recipients:
             path, resolution = recipient.path, recipient.resolution
             if origin.waits and resolution.domain_is_local:
                 queued.setdefault(path.address, self._queue_recipient(path, LOCAL, origin))
+                forwarders[None] = None
                 continue
             if resolution.accounts:
                 delivered[str(path)] = None
@@ -128,13 +130,18 @@ class Delivery:
                     # One copy per person, also when a letter reaches them by two addresses.
                     places.setdefault(account.id, Place(account.id, account.inbox, prefix))
             for address in resolution.remote:
+                forwarders[None if address == path.address else path.address] = None
                 onward = forwarded_path(path, address, resolution)
                 next_hop = self._routing.next_hop(address.domain)
                 queued.setdefault(address, self._queue_recipient(onward, next_hop, origin))
+        # Should another host send it back, it is known by this mark. With others in the letter the forwarding address
+        # is not named, as they would learn of it (RFC 5321 §7.2); then the number of Received fields tells in the end.
+        forwarder = next(iter(forwarders)) if len(forwarders) == 1 else None
+        mark = b"" if forwarder is None else delivered_to(forwarder)
         return Plan(
             letter=letter_in(letter, reverse_path, origin),
             places=tuple(places.values()),
-            queued=_queued_letter(letter, reverse_path, tuple(queued.values()), origin) if queued else None,
+            queued=_queued_letter(letter, reverse_path, tuple(queued.values()), origin, mark) if queued else None,
             source=origin.source,
             delivered=tuple(delivered),
         )
@@ -216,11 +223,15 @@ def finished(octets: bytes) -> FinishedLetter:
 
 
 def _queued_letter(
-    letter: FinishedLetter, reverse_path: ReversePath, recipients: tuple[QueuedRecipient, ...], origin: Origin
+    letter: FinishedLetter,
+    reverse_path: ReversePath,
+    recipients: tuple[QueuedRecipient, ...],
+    origin: Origin,
+    mark: bytes,
 ) -> QueuedLetter:
     return QueuedLetter(
         reverse_path=reverse_path,
-        prefix=origin.trace_fields,
+        prefix=mark + origin.trace_fields,
         account=origin.account.id if origin.account else None,
         language=origin.account.language if origin.account else "en",
         message_id=letter.scan.message_id.decode("utf-8", "replace"),

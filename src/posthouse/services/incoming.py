@@ -79,7 +79,6 @@ class IncomingLetter:
         """The whole letter; for spooled ones durable on return."""
         if self._spool is not None:
             location = await self._spool.seal()
-            self._spool = None
             content = Content(self._size, self._digest.digest(), sealed=location)
         else:
             octets = self._chunks[0] if len(self._chunks) == 1 else b"".join(self._chunks)
@@ -90,6 +89,7 @@ class IncomingLetter:
         return FinishedLetter(content, self._scan, self._has_dot_lines, self._is_ascii)
 
     async def discard(self) -> None:
+        """Let go of what no unit of work has taken, also after `finish`: a letter that was refused at its end."""
         self._chunks = []
         if self._spool is not None:
             spool, self._spool = self._spool, None

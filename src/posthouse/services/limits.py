@@ -6,6 +6,8 @@ In memory: a restart forgives. Keys whose time has passed are dropped when the t
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from posthouse.ports import Clock
 
 MAX_KEYS = 100_000  # about 20 MB at worst; more addresses than this at once is an attack of its own kind
@@ -45,3 +47,23 @@ class RateLimit:
         self._until = {key: until for key, until in self._until.items() if until > now}
         if len(self._until) >= MAX_KEYS:  # all still counting: start over rather than grow
             self._until.clear()
+
+
+ROOM_CHECK = 1.0  # seconds: a disk fills by some hundred megabytes in that time at most, and the committer looks too
+
+
+class RoomCheck:
+    """Whether the disk is nearly full, asked of the system once a second and not once per letter."""
+
+    def __init__(self, has_room: Callable[[], bool], clock: Clock) -> None:
+        self._has_room = has_room
+        self._clock = clock
+        self._next = 0.0
+        self._is_full = False
+
+    def is_full(self) -> bool:
+        now = self._clock.monotonic()
+        if now >= self._next:
+            self._next = now + ROOM_CHECK
+            self._is_full = not self._has_room()
+        return self._is_full

@@ -9,12 +9,13 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from posthouse.mail.envelope import ForwardPath, ReversePath
-from posthouse.mail.trace import Hop, is_looping, received
+from posthouse.mail.header import HeaderScan
+from posthouse.mail.trace import Hop, is_looping, received, was_delivered_to
 from posthouse.outcome import NOT_AUTHORIZED, RATE_LIMITED, ROUTING_LOOP, SYSTEM_FULL, Refusal, Status
 from posthouse.ports import BlobStore, Clock
 from posthouse.services.acceptance import Acceptance
 from posthouse.services.delivery import Origin
-from posthouse.services.directory import Account, Directory
+from posthouse.services.directory import Directory, Resolution
 from posthouse.services.incoming import IncomingLetter
 from posthouse.services.limits import RateLimit
 from posthouse.services.transaction import Client, MailTransaction, Receipt, Recipient
@@ -76,7 +77,7 @@ class _Arrival(MailTransaction):
             raise Refusal(NOT_AUTHORIZED, "Relaying denied: that domain is not served here")
         if resolution.status is not None:
             raise Refusal(resolution.status, refusal_text(resolution.status))
-        await check_room(self._office.acceptance, resolution.accounts, self.reverse_path.size)
+        await check_room(self._office.acceptance, resolution, self.reverse_path.size)
         return Recipient(path, resolution)
 
     def incoming(self) -> IncomingLetter:
@@ -84,13 +85,20 @@ class _Arrival(MailTransaction):
 
     async def accept(self, incoming: IncomingLetter) -> Receipt:
         letter = await incoming.finish()
-        if is_looping(letter.scan, self._office.max_received):
+        if is_looping(letter.scan, self._office.max_received) or self._came_back(letter.scan):
             raise Refusal(ROUTING_LOOP, "Too many hops: the letter goes in a circle")
         now = self._office.clock.wall()
         fields = received_field(self, self._office.hostname, self._trace, now)
         origin = Origin(self._trace, now, fields, source=source_of(self.client))
         await self._office.acceptance.accept(letter, self.reverse_path, self.recipients, origin, self._office.kind)
         return Receipt(self._trace)
+
+    def _came_back(self, scan: HeaderScan) -> bool:
+        """Whether all that it is here for is to be sent on once more (`Delivery.plan` writes the Delivered-To)."""
+        return all(
+            recipient.resolution.remote and was_delivered_to(scan, recipient.path.address)
+            for recipient in self.recipients
+        )
 
 
 def received_field(transaction: MailTransaction, hostname: str, ident: str, now: float) -> bytes:
@@ -109,10 +117,12 @@ def received_field(transaction: MailTransaction, hostname: str, ident: str, now:
     return received(hop, only)
 
 
-async def check_room(acceptance: Acceptance, accounts: tuple[Account, ...], declared: int | None) -> None:
-    """Refuse when every account that the recipient leads to would; if only some are full, they are overdrawn."""
+async def check_room(acceptance: Acceptance, resolution: Resolution, declared: int | None) -> None:
+    """Refuse when everyone to whom the recipient leads would; if only some are full, they are overdrawn."""
+    if resolution.remote:
+        return
     status = None
-    for account in accounts:
+    for account in resolution.accounts:
         status = None if account.quota is None else await acceptance.has_room(account.id, declared)
         if status is None:
             return

@@ -17,6 +17,7 @@ from posthouse.mail.trace import is_looping
 from posthouse.outcome import (
     AUTH_REQUIRED,
     BAD_CONTENT,
+    MAILBOX_DISABLED,
     NOT_AUTHORIZED,
     RATE_LIMITED,
     ROUTING_LOOP,
@@ -68,11 +69,14 @@ class Submission:
         """MAIL FROM of a user. Raises Refusal."""
         if client.account is None:
             raise Refusal(AUTH_REQUIRED, "Authentication required")
+        account = await self.directory.account(client.account.name)
+        if account is None or account.id != client.account.id or not account.is_active:
+            raise Refusal(MAILBOX_DISABLED, "This account is disabled")  # since it logged in
         if self._is_full():
             raise Refusal(SYSTEM_FULL, "Insufficient storage here, try again later")
-        if path.address is not None and not await self.directory.may_send_as(client.account, path.address):
-            raise Refusal(NOT_AUTHORIZED, f"{client.account.name} may not send as that address")
-        return _Sending(self, client, client.account, path, self.entropy.octets(8).hex())
+        if path.address is not None and not await self.directory.may_send_as(account, path.address):
+            raise Refusal(NOT_AUTHORIZED, "You may not send as that address")
+        return _Sending(self, client, account, path, self.entropy.octets(8).hex())
 
 
 class _Sending(MailTransaction):
@@ -90,7 +94,7 @@ class _Sending(MailTransaction):
         if resolution.domain_is_local:
             if resolution.status is not None:
                 raise Refusal(resolution.status, refusal_text(resolution.status))
-            await check_room(self._office.acceptance, resolution.accounts, self.reverse_path.size)
+            await check_room(self._office.acceptance, resolution, self.reverse_path.size)
         return Recipient(path, resolution)
 
     def incoming(self) -> IncomingLetter:
@@ -136,10 +140,10 @@ class _Sending(MailTransaction):
         # With a Sender of his own a user may write for others only if he may use at least one author's address.
         allowed = [author for author in authors if await self._office.directory.may_send_as(self._account, author)]
         if not allowed or (len(allowed) < len(authors) and not senders):
-            raise Refusal(NOT_AUTHORIZED, f"{self._account.name} may not send as the address in From")
+            raise Refusal(NOT_AUTHORIZED, "You may not send as the address in From")
         for sender in senders:
             if not await self._office.directory.may_send_as(self._account, sender):
-                raise Refusal(NOT_AUTHORIZED, f"{self._account.name} may not send as the address in Sender")
+                raise Refusal(NOT_AUTHORIZED, "You may not send as the address in Sender")
         return allowed[0]
 
 

@@ -99,14 +99,14 @@ class WorldLoop(asyncio.AbstractEventLoop):
     def run(self, main: Coroutine[Any, Any, T]) -> T:
         """Run until `main` is done. Raises Deadlock."""
         task = self.create_task(main, name="main")
-        asyncio._set_running_loop(self)  # what every event loop does
+        asyncio._set_running_loop(self)  # noqa: SLF001 - what every event loop does
         self._is_running = True
         try:
             while not task.done():
                 self._step()
         finally:
             self._is_running = False
-            asyncio._set_running_loop(None)
+            asyncio._set_running_loop(None)  # noqa: SLF001 - as above
         return task.result()
 
     def _step(self) -> None:
@@ -144,7 +144,7 @@ class WorldLoop(asyncio.AbstractEventLoop):
             # Closing runs `finally` blocks in memory that nobody will look at; ports of an ended life do nothing.
             # Left alone, the garbage collector would do the same, some time, and complain.
             with contextlib.suppress(AttributeError):  # the C task has it, another implementation may not
-                task._log_destroy_pending = False  # type: ignore[attr-defined]  # known to asyncio alone
+                task._log_destroy_pending = False  # type: ignore[attr-defined]  # noqa: SLF001 - asyncio's own way
             _close(task.get_coro())
 
     # --- time and callbacks -----------------------------------------------------------------------
@@ -161,12 +161,12 @@ class WorldLoop(asyncio.AbstractEventLoop):
 
     call_soon_threadsafe = call_soon  # type: ignore[assignment]  # there are no threads
 
-    def call_later(
+    def call_later(  # type: ignore[override]  # as call_soon, simpler typed
         self, delay: float, callback: Callable[..., object], *args: Any, context: Context | None = None
     ) -> asyncio.TimerHandle:
         return self.call_at(self._now + delay, callback, *args, context=context)
 
-    def call_at(
+    def call_at(  # type: ignore[override]  # as call_soon, simpler typed
         self, when: float, callback: Callable[..., object], *args: Any, context: Context | None = None
     ) -> asyncio.TimerHandle:
         handle = _Handle(when, callback, args, self, copy_context() if context is None else context)

@@ -9,16 +9,15 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from random import Random
 from typing import Any, TypeVar
 
 from posthouse import telemetry
 from posthouse.app import Machine
-from posthouse.net.disk import PosixDisk
 from posthouse.net.smtp_transport import SmtpTransport
 from posthouse.ports import StoreFault
 from posthouse.services.passwords import Cost
+from posthouse.sim.disk import VFS, WorldDisk
 from posthouse.sim.dns import WorldDns, WorldResolver
 from posthouse.sim.loop import Life
 from posthouse.sim.tls import WorldTlsStarter
@@ -31,7 +30,6 @@ COSTS: Mapping[str, float] = {"disk": 0.002, "hash": 0.020, "read": 0.0005, "res
 # Seconds of one group commit, two syncs: a solid-state disk to a spinning one.
 COMMIT = (0.002, 0.030)
 IDLE = 0.5  # seconds without work before a committer is asked to do idle work, as in net/workers.py
-FREE_OCTETS = 100 << 30  # the disk is large, and the real one's filling does not change a run
 # The least that Argon2 takes: passwords of the world are no secret, and its hours are short.
 CHEAP = Cost(time=1, memory=8)
 
@@ -55,16 +53,6 @@ class SeededEntropy:
 
     def octets(self, count: int) -> bytes:
         return self._chance.randbytes(count)
-
-
-class WorldDisk(PosixDisk):
-    """Real files in a temporary folder. Without syncs: what a program has written outlives the program."""
-
-    def sync_folder(self, folder: Path) -> None:
-        pass
-
-    def free_octets(self, folder: Path) -> int:
-        return FREE_OCTETS
 
 
 class InlineWorkers:
@@ -187,6 +175,7 @@ def world_machine(life: Life, loop: asyncio.AbstractEventLoop, dns: WorldDns, se
         workers=lambda: InlineWorkers(life, chance),
         resolver=lambda _settings: WorldResolver(dns),
         transport=lambda: SmtpTransport(entropy, WorldTlsStarter()),
+        vfs=VFS,
         password_cost=CHEAP,
         dkim_algorithms=("ed25519",),
     )

@@ -114,6 +114,7 @@ class Network:
         here = WorldTransport(self, life, source, target)
         there = WorldTransport(self, door.life, target, source)
         here.join(there)
+        there.join(here)
         self._transports[here] = self._transports[there] = None
         self.loop.call_soon(there.begin, door.factory, context=door.life.context)
         self.carry(target[0], source[0], lambda: _accept(answered, here), life.context)
@@ -137,6 +138,15 @@ class WorldServer(asyncio.AbstractServer):
 
     def close(self) -> None:
         self._network.close(self)
+
+    def get_loop(self) -> asyncio.AbstractEventLoop:
+        return self._network.loop
+
+    async def start_serving(self) -> None:
+        """It does from the start."""
+
+    async def serve_forever(self) -> None:
+        await self.get_loop().create_future()
 
     async def wait_closed(self) -> None:
         """Connections that were accepted go on."""

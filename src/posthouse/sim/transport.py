@@ -58,7 +58,7 @@ class WorldTransport(asyncio.Transport):
         self.life = life
         self.tls: TlsInfo | None = None
         self._network = network
-        self._context: Context = life.context
+        self.context: Context = life.context
         self._here, self._there = here[0], there[0]
         self._peer = self
         self._protocol: asyncio.Protocol | None = None
@@ -75,7 +75,7 @@ class WorldTransport(asyncio.Transport):
         self._is_shaking_hands = False
 
     def join(self, peer: WorldTransport) -> None:
-        self._peer, peer._peer = peer, self
+        self._peer = peer
 
     def begin(self, protocol: Callable[[], asyncio.BaseProtocol] | asyncio.BaseProtocol) -> None:
         """Give it its protocol (or what makes one), and the protocol its connection."""
@@ -87,7 +87,8 @@ class WorldTransport(asyncio.Transport):
 
     # --- reading ----------------------------------------------------------------------------------
 
-    def _arrive(self, item: Item) -> None:
+    def arrive(self, item: Item) -> None:
+        """From the network."""
         if self._is_gone:
             if not isinstance(item, _End):
                 self._reset_peer()  # there is nobody to read it
@@ -126,7 +127,7 @@ class WorldTransport(asyncio.Transport):
         if size > READ_SIZE:
             self._inbox.appendleft(octets[READ_SIZE:])
             octets = octets[:READ_SIZE]
-        self._peer._was_read(len(octets))
+        self._peer.was_read(len(octets))
         return octets
 
     def pause_reading(self) -> None:
@@ -135,7 +136,7 @@ class WorldTransport(asyncio.Transport):
     def resume_reading(self) -> None:
         if not self._is_closing:
             self._is_reading = True
-            self._network.loop.call_soon(self._pump, context=self._context)
+            self._network.loop.call_soon(self._pump, context=self.context)
 
     def is_reading(self) -> bool:
         return self._is_reading and not self._is_closing
@@ -172,16 +173,17 @@ class WorldTransport(asyncio.Transport):
 
     def _send(self, item: Item) -> None:
         peer = self._peer
-        self._network.carry(self._here, self._there, lambda: peer._arrive(item), peer._context)
+        self._network.carry(self._here, self._there, lambda: peer.arrive(item), peer.context)
 
-    def _was_read(self, size: int) -> None:
+    def was_read(self, size: int) -> None:
+        """The peer's program has read so much."""
         self._on_way -= size
         loop = self._network.loop
         if self._is_stuck and self._on_way <= self._low:
             self._is_stuck = False
-            loop.call_soon(self._resume_writing, context=self._context)
+            loop.call_soon(self._resume_writing, context=self.context)
         if self._is_closing and not self._is_gone and self._on_way <= SYSTEM_BUFFER:
-            loop.call_soon(self._lose, None, context=self._context)
+            loop.call_soon(self._lose, None, context=self.context)
 
     def _resume_writing(self) -> None:
         if not self._is_stuck and not self._is_gone and self._protocol is not None:
@@ -200,14 +202,14 @@ class WorldTransport(asyncio.Transport):
             self._is_eof_sent = True
             self._send(END)
         if self._on_way <= SYSTEM_BUFFER:
-            self._network.loop.call_soon(self._lose, None, context=self._context)
+            self._network.loop.call_soon(self._lose, None, context=self.context)
 
     def abort(self) -> None:
         if self._is_gone:
             return
         self._is_closing = True
         self._reset_peer()
-        self._network.loop.call_soon(self._lose, None, context=self._context)
+        self._network.loop.call_soon(self._lose, None, context=self.context)
 
     def vanish(self) -> None:
         """Its program has died; the system tells the peer."""
@@ -220,9 +222,10 @@ class WorldTransport(asyncio.Transport):
 
     def _reset_peer(self) -> None:
         peer = self._peer
-        self._network.carry(self._here, self._there, peer._was_reset, peer._context)
+        self._network.carry(self._here, self._there, peer.was_reset, peer.context)
 
-    def _was_reset(self) -> None:
+    def was_reset(self) -> None:
+        """From the network."""
         self._is_closing = True
         self._lose(ConnectionResetError(errno.ECONNRESET, os.strerror(errno.ECONNRESET)))
 

@@ -20,7 +20,9 @@ Name = Annotated[str, typer.Argument(metavar="ADDRESS", show_default=False)]
 Quota = Annotated[
     str | None, typer.Option("--quota", metavar="SIZE", help="The most its letters may take, as 5G; `none`: no limit.")
 ]
-Language = Annotated[str | None, typer.Option("--language", metavar="en|zh", help="Language of letters from the server.")]
+Language = Annotated[
+    str | None, typer.Option("--language", metavar="en|zh", help="Language of letters from the server.")
+]
 
 
 @app.command("add")
@@ -35,7 +37,9 @@ def add(
     name: Annotated[str, typer.Option("--name", help="The person's name.")] = "",
     password_hash: Annotated[
         bool,
-        typer.Option("--password-hash", help="What is read is another server's hash; it is replaced at the first login."),
+        typer.Option(
+            "--password-hash", help="What is read is another server's hash; it is replaced at the first login."
+        ),
     ] = False,
     as_json: AsJson = False,
 ) -> None:

@@ -35,7 +35,12 @@ PasswordStdin = Annotated[
 def group(text: str) -> typer.Typer:
     """A group of commands, or the whole."""
     return typer.Typer(
-        help=text, no_args_is_help=True, add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False
+        help=text,
+        no_args_is_help=True,
+        add_completion=False,
+        rich_markup_mode=None,
+        pretty_exceptions_enable=False,
+        context_settings={"max_content_width": 120, "help_option_names": ["--help", "-h"]},
     )
 
 
@@ -78,7 +83,8 @@ class Api:
         try:
             answer = await self._client.request(method, url, **parts)
         except httpx2.TransportError as fault:
-            raise Stop(f"the server went away while it was asked ({fault or type(fault).__name__}); see its log") from None
+            said = str(fault) or type(fault).__name__
+            raise Stop(f"the server went away while it was asked ({said}); see its log") from None
         if answer.is_success:
             return answer
         try:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:  # takes a tenth of a second, and `--help` needs none of it
 
 
 class Stop(Exception):  # noqa: N818 - an answer
-    """The command is refused; one line per reason, each with its remedy. `status`: enhanced code, where there is one."""
+    """The command is refused; one line per reason, each with its remedy. `status`: enhanced code, or ""."""
 
     def __init__(self, *reasons: str, status: str = "") -> None:
         super().__init__("\n".join(reasons))

@@ -36,7 +36,9 @@ def add(
     made = ask(ctx, data, question, as_json=as_json)
     answer(
         made,
-        lambda: typer.echo(f"{domain} is served here now. `posthouse dns {domain}` shows the DNS records that it needs."),
+        lambda: typer.echo(
+            f"{domain} is served here now. `posthouse dns {domain}` shows the DNS records that it needs."
+        ),
         as_json=as_json,
     )
 

@@ -11,8 +11,8 @@ from binascii import Error, a2b_base64, b2a_base64
 
 SEPARATOR = "/"
 _ENCODED = re.compile(r"&([A-Za-z0-9+,]*)-")
-# Printable ASCII but "&", and but "." and "/" that separate: these are encoded as if they were no ASCII.
-_PLAIN = re.compile(r"[^ -%'-\-0-~]+")
+# What is no printable ASCII, and the two separators, so that a name is one level of a folder.
+_WILD = re.compile(r"&|(?:[^ -~]|[./])+")
 
 
 def to_folder(name: str) -> str:
@@ -29,12 +29,12 @@ def from_folder(folder: str) -> str:
 
 
 def encode(text: str) -> str:
-    return _PLAIN.sub(_encode, text.replace("&", "&-") if "&" in text else text)
+    return _WILD.sub(_encode, text)
 
 
 def _encode(run: re.Match[str]) -> str:
     if run[0] == "&":
-        return "&"
+        return "&-"
     coded = b2a_base64(run[0].encode("utf-16-be"), newline=False).decode().rstrip("=").replace("/", ",")
     return f"&{coded}-"
 

@@ -139,7 +139,7 @@ def _from_mbox(place: str, from_line: bytes, content: bytes, mailbox: str) -> Fo
             content = content[: -len(last) // 2]
             break
     end = _HEADER_END.search(content)
-    header, body = (content[: end.start() + 1], content[end.start() + 1 :]) if end else (content, b"")
+    header, body = (content[: end.end()], content[end.end() :]) if end else (content, b"")
     letters = b"".join(_STATUS.findall(header)).decode("ascii").upper()
     octets = with_crlf(_MBOX_FIELD.sub(b"", header) + _QUOTED_FROM.sub(rb"\1", body))
     _, _, date = from_line.decode("ascii", "replace").strip().removeprefix("From ").partition(" ")

@@ -105,9 +105,7 @@ def _selection(what: str | None, all_: bool) -> str:
     return what or ""
 
 
-def _act(
-    ctx: typer.Context, data: Any, action: str, told: str, selection: str, *, as_json: bool, **more: bool
-) -> None:
+def _act(ctx: typer.Context, data: Any, action: str, told: str, selection: str, *, as_json: bool, **more: bool) -> None:
     body: dict[str, Any] = {"action": action, "selection": selection, **more}
     done = ask(ctx, data, lambda api: api.post("queue", **body), as_json=as_json)
 

@@ -99,7 +99,8 @@ def import_pop3(
     user: Annotated[str, typer.Option("--user", metavar="NAME", help="Login name there.", show_default=False)],
     password_stdin: PasswordStdin = False,
     tls: Annotated[
-        str, typer.Option("--tls", metavar="implicit|stls|none", help="Without TLS the password can be read on the way.")
+        str,
+        typer.Option("--tls", metavar="implicit|stls|none", help="Without TLS the password can be read on the way."),
     ] = "implicit",
     no_verify: Annotated[bool, typer.Option("--no-verify", help="Accept any certificate.")] = False,
     mailbox: Into = "INBOX",
@@ -128,8 +129,8 @@ def import_pop3(
     )
 
     def letters() -> Iterator[ForeignLetter]:
-        for number, octets in enumerate(backend.remote_letters(remote), 1):
-            octets = with_crlf(octets)
+        for number, found in enumerate(backend.remote_letters(remote), 1):
+            octets = with_crlf(found)
             yield ForeignLetter(f"{host}, letter {number}", octets, mailbox, received_at=letter_date(octets))
 
     _import(ctx, data, account, letters(), as_json=as_json)

@@ -42,7 +42,7 @@ class _Files:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self._names: dict[str, set[str]] = {}
+        self._places: dict[str, tuple[Path, set[str]]] = {}
 
     def __enter__(self) -> object:
         self._folder.mkdir(FOLDER_MODE, parents=True, exist_ok=True)
@@ -53,25 +53,30 @@ class _Files:
     ) -> None:
         return None
 
-    def place(self, mailbox: str) -> Path:
+    def make(self, mailbox: str) -> Path:
+        """The folder where a mailbox's files go; made when it is not there."""
         raise NotImplementedError
 
-    def present(self, place: Path) -> set[str]:
-        """The letters that are in a folder already, by their ids."""
-        if str(place) not in self._names:
-            place.mkdir(FOLDER_MODE, parents=True, exist_ok=True)
-            self._names[str(place)] = {name.split(".")[0] for name in os.listdir(place)}
-        return self._names[str(place)]
+    def place(self, mailbox: str) -> Path:
+        return self._look(mailbox)[0]
 
     def has(self, mailbox: str, item: Any) -> bool:
-        return item["letter"] in self.present(self.place(mailbox))
+        return item["letter"] in self._look(mailbox)[1]
+
+    def _look(self, mailbox: str) -> tuple[Path, set[str]]:
+        if mailbox not in self._places:
+            folder = self.make(mailbox)
+            self._places[mailbox] = folder, {each.name.split(".")[0] for each in folder.iterdir()}
+        return self._places[mailbox]
 
 
 class EmlSink(_Files):
     """FOLDER/INBOX/e1f.eml, the octets as they are."""
 
-    def place(self, mailbox: str) -> Path:
-        return self._folder.joinpath(*(encode(part) for part in mailbox.split("/")))
+    def make(self, mailbox: str) -> Path:
+        folder = self._folder.joinpath(*(encode(part) for part in mailbox.split("/")))
+        folder.mkdir(FOLDER_MODE, parents=True, exist_ok=True)
+        return folder
 
     def write(self, mailbox: str, item: Any, octets: bytes) -> None:
         place = self.place(mailbox)
@@ -83,7 +88,7 @@ class EmlSink(_Files):
 class MaildirSink(_Files):
     """Maildir++: cur, new, tmp, and `.Name` for every mailbox but the inbox."""
 
-    def place(self, mailbox: str) -> Path:
+    def make(self, mailbox: str) -> Path:
         folder = self._folder / to_folder(mailbox)
         if folder != self._folder and not folder.exists():
             folder.mkdir(FOLDER_MODE, parents=True)

@@ -1,0 +1,141 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The program `posthouse`: gives the command line what it needs of the rest of the house.
+
+Invariant: nothing heavy is imported before a command asks for it, so that `--help` answers at once.
+"""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import sys
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import AbstractAsyncContextManager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from posthouse.edges.cli.backend import Backend, Plan, Remote, Serving, Stop
+from posthouse.net.clock import SystemClock, SystemEntropy
+
+if TYPE_CHECKING:
+    from httpx2 import AsyncClient
+
+    from posthouse.config import Settings
+
+PASSWORD_OCTETS = 10  # 80 random bits: 16 letters and digits in groups of four, good to type
+LOG_LEVEL = "warning"  # of commands that do their work themselves; a server has its own setting
+
+
+class Program:
+    """The Backend on this machine."""
+
+    def client(self, folder: Path) -> AbstractAsyncContextManager[AsyncClient]:
+        return self._client(folder)
+
+    @contextlib.asynccontextmanager
+    async def _client(self, folder: Path) -> AsyncIterator[AsyncClient]:
+        from posthouse import access, telemetry  # noqa: PLC0415 - see the head of this file
+
+        telemetry.configure(as_json=False, level=LOG_LEVEL)
+        with refusals(folder):
+            async with access.client(folder) as client:
+                yield client
+
+    def has_house(self, folder: Path) -> bool:
+        from posthouse import config  # noqa: PLC0415 - as above
+
+        return (folder / config.FILE_NAME).exists()
+
+    def create(self, folder: Path, plan: Plan) -> None:
+        from posthouse import founding, telemetry  # noqa: PLC0415 - as above
+
+        telemetry.configure(as_json=False, level=LOG_LEVEL)
+        with refusals(folder):
+            founding.found(folder, plan)
+
+    def settings(self, folder: Path) -> Settings:
+        from posthouse import config  # noqa: PLC0415 - as above
+
+        with refusals(folder):
+            return config.load(folder)
+
+    def serve(self, folder: Path, ready: Callable[[Serving], None]) -> None:
+        from posthouse import running, telemetry  # noqa: PLC0415 - as above
+
+        settings = self.settings(folder)
+        wanted = settings.process.log_format
+        as_json = not sys.stderr.isatty() if wanted == "auto" else wanted == "json"
+        telemetry.configure(as_json=as_json, level=settings.process.log_level)
+
+        def tell(listens: dict[str, list[str]]) -> None:
+            ready(Serving(settings.hostname, listens))
+
+        with refusals(folder):
+            running.run(running.serve(folder, settings, ready=tell), settings.process.event_loop)
+
+    def remote_letters(self, remote: Remote) -> Iterator[bytes]:
+        from posthouse.net.pop3_source import Pop3Source, SourceFault, tls_context  # noqa: PLC0415 - as above
+
+        try:
+            context = tls_context(is_verified=remote.is_verified)
+            source = Pop3Source(remote.host, remote.port, tls=remote.tls, context=context)
+            yield from source.letters(remote.user, remote.password)
+        except SourceFault as fault:
+            raise Stop(str(fault)) from None
+
+    def new_password(self) -> str:
+        text = base64.b32encode(SystemEntropy().octets(PASSWORD_OCTETS)).decode().lower()
+        return "-".join(text[start : start + 4] for start in range(0, len(text), 4))
+
+    def now(self) -> float:
+        return SystemClock().wall()
+
+    def demo(self, *, once: bool) -> int:
+        from posthouse.demo import play  # noqa: PLC0415 - as above
+
+        return play(once)
+
+    def sim(self, seeds: int, from_seed: int) -> int:
+        from posthouse.sim.cli import run  # noqa: PLC0415 - as above
+
+        return run(seeds, from_seed)
+
+
+@contextlib.contextmanager
+def refusals(folder: Path) -> Iterator[None]:
+    """What the house raises, as reasons with their remedies."""
+    from posthouse.config import ConfigError  # noqa: PLC0415 - as above
+    from posthouse.net.lock import DirectoryInUse  # noqa: PLC0415 - as above
+    from posthouse.net.privileges import PrivilegeFault  # noqa: PLC0415 - as above
+    from posthouse.outcome import Refusal  # noqa: PLC0415 - as above
+    from posthouse.ports import StoreFault  # noqa: PLC0415 - as above
+    from posthouse.running import Refused  # noqa: PLC0415 - as above
+
+    try:
+        yield
+    except ConfigError as error:
+        raise Stop(*error.problems) from None
+    except Refused as error:
+        raise Stop(*str(error).splitlines()) from None
+    except Refusal as refusal:
+        raise Stop(refusal.text, status=str(refusal.status)) from None
+    except DirectoryInUse as in_use:
+        raise Stop(f"{in_use}; stop it first") from None
+    except StoreFault as fault:
+        raise Stop(f"{folder}: the store cannot be opened: {fault}") from None
+    except PrivilegeFault as fault:
+        raise Stop(f"process.user: {fault}") from None
+    except OSError as error:
+        place = error.filename or folder
+        raise Stop(f"{place}: {error.strerror or error}; run this as the user that owns {folder}") from None
+
+
+def main() -> None:
+    from posthouse.edges.cli.application import app  # noqa: PLC0415 - as above
+
+    backend: Backend = Program()
+    app(obj=backend)
+
+
+if __name__ == "__main__":
+    main()

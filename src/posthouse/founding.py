@@ -1,0 +1,114 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Makes a data directory: settings, secret, store, first domain, first account.
+
+Invariant: it is made completely or not at all, and nothing that is there is touched. posthouse.toml comes last:
+where it is, there is a house.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import shutil
+import tempfile
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+
+from posthouse import config, config_file
+from posthouse.app import SECRET_FILE, open_house, real_machine
+from posthouse.config import Settings
+from posthouse.edges.cli.backend import Plan, Stop
+from posthouse.net.lock import LOCK_FILE, DirectoryLock
+
+FOLDER_MODE = 0o700
+STAGE = ".init-"  # the folder within DIR where the house is made before it is moved to its place
+
+
+def has_house(folder: Path) -> bool:
+    return (folder / config.FILE_NAME).exists()
+
+
+def found(folder: Path, plan: Plan) -> None:
+    """Raises Stop, ConfigError, Refusal, StoreFault, DirectoryInUse, OSError; then nothing is left behind."""
+    text = config_file.render({"hostname": plan.hostname, "listen": dict(plan.listen)})
+    settings = config.from_table(tomllib.loads(text), "--hostname")
+    if has_house(folder):
+        raise Stop(f"{folder} is a data directory already; `posthouse serve --data {folder}` serves it")
+    with _private_files(), _folder(folder):
+        lock = DirectoryLock(folder)
+        try:
+            for old in folder.glob(f"{STAGE}*"):  # of a start that was killed
+                shutil.rmtree(old)
+            stage = Path(tempfile.mkdtemp(prefix=STAGE, dir=folder))
+            try:
+                asyncio.run(_furnish(stage, settings, plan))
+                _move(stage, folder, text)
+            finally:
+                shutil.rmtree(stage, ignore_errors=True)
+        finally:
+            lock.release()
+
+
+async def _furnish(stage: Path, settings: Settings, plan: Plan) -> None:
+    house = open_house(stage, settings, real_machine())
+    try:
+        await house.administration.add_domain(plan.domain)
+        await house.administration.add_account(plan.admin, plan.password, is_admin=True)
+    finally:
+        await house.close()
+
+
+def _move(stage: Path, folder: Path, text: str) -> None:
+    names = sorted(each.name for each in stage.iterdir())
+    taken = [name for name in names if (folder / name).exists()]
+    if taken:
+        raise Stop(
+            f"{folder} holds {', '.join(taken)} of a mail store but no {config.FILE_NAME}: "
+            "restore that file, or name another directory"
+        )
+    assert SECRET_FILE in names
+    settings = stage / config.FILE_NAME
+    with settings.open("w", encoding="utf-8") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    moved: list[str] = []
+    try:
+        for name in [*names, config.FILE_NAME]:
+            (stage / name).rename(folder / name)
+            moved.append(name)
+    except BaseException:
+        for name in moved:
+            (folder / name).rename(stage / name)
+        raise
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+@contextlib.contextmanager
+def _folder(folder: Path) -> Iterator[None]:
+    """The data directory, private when it is made here and gone again when the work fails."""
+    is_new = not folder.exists()
+    folder.mkdir(FOLDER_MODE, parents=True, exist_ok=True)
+    try:
+        yield
+    except BaseException:
+        if is_new:
+            with contextlib.suppress(OSError):
+                (folder / LOCK_FILE).unlink()
+                folder.rmdir()
+        raise
+
+
+@contextlib.contextmanager
+def _private_files() -> Iterator[None]:
+    mask = os.umask(0o077)
+    try:
+        yield
+    finally:
+        os.umask(mask)

@@ -1,0 +1,204 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The people of the world: they submit letters and read their mailboxes as a mail program would.
+
+Invariant: what a person believes about a letter is what the server said, no more: accepted, refused, or not
+known because the connection broke.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Coroutine, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+from posthouse.mail.address import parse_address
+from posthouse.mail.compose import address_field, structured_field
+from posthouse.mail.compose import field as text_field
+from posthouse.mail.dates import format_date
+from posthouse.mail.envelope import Envelope, ForwardPath, ReversePath
+from posthouse.mail.header import scan_header
+from posthouse.net.session import TlsRefused
+from posthouse.net.smtp_transport import SmtpTransport
+from posthouse.outcome import Outcome
+from posthouse.ports import ConnectFault, Target
+from posthouse.protocol.engine import RemoteProtocolError, Signal
+from posthouse.protocol.pop3.client import Answer, Challenge, Pop3Client
+from posthouse.sim.loop import Life, WorldLoop
+from posthouse.sim.machine import EPOCH, SeededEntropy
+from posthouse.sim.tls import WorldTlsStarter
+from posthouse.sim.transport import READ_SIZE, WorldTransport
+
+T = TypeVar("T")
+
+# Seconds for a whole visit to the mailbox. Beyond, a person gives up and comes back later.
+PATIENCE = 900.0
+
+
+@dataclass(slots=True)
+class Sent:
+    """One letter that somebody tried to submit. `outcomes`: one per recipient, None while nothing was said."""
+
+    message_id: str
+    sender: str
+    recipients: tuple[str, ...]
+    octets: bytes
+    body: bytes
+    at: float
+    outcomes: list[Outcome] | None = None
+
+    @property
+    def accepted(self) -> list[str]:
+        """The recipients that the server took responsibility for."""
+        pairs = zip(self.recipients, self.outcomes or [], strict=False)
+        return [recipient for recipient, outcome in pairs if outcome.is_delivered]
+
+
+class MailboxFault(Exception):  # noqa: N818 - as ConnectFault
+    """The mailbox could not be read; try again later."""
+
+
+@dataclass(slots=True)
+class Person:
+    """`name` is the address. `home`: host name and address of their server."""
+
+    name: str
+    password: str
+    home: str
+    home_address: str
+    life: Life
+    loop: WorldLoop
+    entropy: SeededEntropy
+    taken: list[bytes] = field(default_factory=list)  # letters read and removed from the server
+    written: int = 0
+
+    # --- writing ----------------------------------------------------------------------------------
+
+    def letter(self, recipients: Sequence[str], text: str) -> Sent:
+        """Written, not sent yet. `text` has lines that end in CRLF."""
+        self.written += 1
+        author = parse_address(self.name)
+        message_id = f"<letter-{self.written}.{author.local_part}@{author.domain}>"
+        now = self.loop.time()
+        header = [
+            address_field("From", [("", author)]),
+            address_field("To", [("", parse_address(each)) for each in recipients]),
+            text_field("Subject", f"Letter {self.written}"),
+            structured_field("Date", format_date(EPOCH + now)),
+            structured_field("Message-ID", message_id),
+        ]
+        body = text.encode()
+        octets = b"".join(header) + b"\r\n" + body
+        return Sent(message_id, self.name, tuple(recipients), octets, body, now)
+
+    async def submit(self, sent: Sent) -> Sent:
+        """Hand it to the own server, over STARTTLS, with the password. Raises ConnectFault; it may be tried again."""
+        await self._as_me(self._submit(sent))
+        return sent
+
+    async def _submit(self, sent: Sent) -> None:
+        transport = SmtpTransport(self.entropy, WorldTlsStarter())
+        target = Target(
+            host=self.home,
+            address=self.home_address,
+            port=587,
+            tls="verify",
+            username=self.name,
+            password=self.password,
+            helo=f"[{self.life.address}]",
+        )
+        connection = await transport.connect(target)
+        envelope = Envelope(
+            ReversePath(parse_address(sent.sender)),
+            tuple(ForwardPath(parse_address(each)) for each in sent.recipients),
+        )
+        try:
+            sent.outcomes = await connection.send(envelope, [sent.octets])
+        finally:
+            with suppress(ConnectFault):
+                await connection.close()
+
+    # --- reading ----------------------------------------------------------------------------------
+
+    async def read(self, *, is_removing: bool = False, password: str | None = None) -> list[bytes]:
+        """Every letter of the mailbox. `is_removing`: takes them away. Raises MailboxFault."""
+        return await self._as_me(self._read(self.password if password is None else password, is_removing=is_removing))
+
+    async def _read(self, password: str, *, is_removing: bool) -> list[bytes]:
+        try:
+            async with asyncio.timeout(PATIENCE):
+                visit = await _Visit.begin(self.home, self.home_address)
+                try:
+                    return await self._visit(visit, password, is_removing=is_removing)
+                finally:
+                    visit.end()
+        except (OSError, RemoteProtocolError, TimeoutError, TlsRefused) as error:
+            raise MailboxFault(str(error) or "no answer") from error
+
+    async def _visit(self, visit: _Visit, password: str, *, is_removing: bool) -> list[bytes]:
+        client = visit.client
+        await visit.say()  # the greeting
+        client.user(self.name)
+        client.password(password)
+        await visit.say()
+        await visit.say()
+        client.stat()
+        count = int((await visit.say()).text.split()[0])
+        found = []
+        for number in range(1, count + 1):
+            client.retrieve(number)
+            found.append((await visit.say()).body or b"")
+        if is_removing:
+            for number in range(1, count + 1):
+                client.delete(number)
+                await visit.say()
+            # Kept before QUIT: when its answer is lost nobody knows whether the server still has them.
+            self.taken += found
+        client.quit()
+        await visit.say()
+        return found
+
+    async def _as_me(self, work: Coroutine[Any, Any, T]) -> T:
+        return await self.loop.create_task(work, context=self.life.context)
+
+
+class _Visit:
+    """A POP3 session over TLS, one command at a time."""
+
+    def __init__(self, reader: asyncio.StreamReader, transport: WorldTransport) -> None:
+        self.client = Pop3Client()
+        self._reader = reader
+        self._transport = transport
+
+    @classmethod
+    async def begin(cls, host: str, address: str) -> _Visit:
+        loop = asyncio.get_running_loop()
+        reader = asyncio.StreamReader(loop=loop)
+        transport, protocol = await loop.create_connection(
+            lambda: asyncio.StreamReaderProtocol(reader, loop=loop), address, 995
+        )
+        assert isinstance(transport, WorldTransport)
+        assert isinstance(protocol, asyncio.Protocol)
+        await WorldTlsStarter().start(transport, protocol, host, is_verified=True)
+        return cls(reader, transport)
+
+    async def say(self) -> Answer:
+        """Send what is waiting and hear the next answer. Raises MailboxFault for one that is not +OK."""
+        while True:
+            event = self.client.next_event()
+            if isinstance(event, Answer):
+                if not event.is_ok:
+                    raise MailboxFault(f"[{event.code}] {event.text}")
+                return event
+            if isinstance(event, Challenge) or event is not Signal.NEED_DATA:
+                raise RemoteProtocolError(f"{event} was not expected")
+            self._transport.writelines(self.client.data_to_send())
+            self.client.receive_data(await self._reader.read(READ_SIZE))
+
+    def end(self) -> None:
+        self._transport.close()
+
+
+def message_id_of(letter: bytes) -> str:
+    return scan_header(letter).message_id.decode()

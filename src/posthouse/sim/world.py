@@ -1,0 +1,145 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A world: servers, people, DNS and network on one virtual clock, run by a script.
+
+Invariant: a run is a function of its seed and its script. The log holds what the servers logged and what the
+script noted, with virtual times; two runs of the same seed give the same log, line by line.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import traceback
+from collections.abc import Awaitable, Callable, Iterator, MutableMapping
+from contextlib import contextmanager
+from pathlib import Path
+from random import Random
+from tempfile import TemporaryDirectory
+from typing import Any, TypeVar
+
+import structlog
+
+from posthouse.sim.disk import sqlite_vfs
+from posthouse.sim.dns import WorldDns
+from posthouse.sim.loop import Life, WorldLoop, current_life
+from posthouse.sim.machine import SeededEntropy
+from posthouse.sim.network import Network
+from posthouse.sim.people import Person
+from posthouse.sim.station import Plan, Station
+
+T = TypeVar("T")
+
+MINUTE = 60.0
+HOUR = 60 * MINUTE
+DAY = 24 * HOUR
+LOOK = 5 * MINUTE  # seconds between looks of `until`
+
+
+class World:
+    """`faults`: what must not happen in any world: errors that a server logged, tasks that died unseen."""
+
+    def __init__(self, seed: int, folder: Path) -> None:
+        self.seed = seed
+        self.log: list[str] = []
+        self.faults: list[str] = []
+        self.loop = WorldLoop()  # type: ignore[abstract]  # what it lacks nobody in the house asks for
+        self.network = self.loop.network = Network(self.loop, f"{seed}/network")
+        self.dns = WorldDns()
+        self.chance = Random(f"{seed}/script")  # noqa: S311 - reproducible on purpose
+        self.stations: dict[str, Station] = {}
+        self.people: dict[str, Person] = {}
+        self._folder = folder
+        self._vfs = sqlite_vfs()  # registered as long as it is kept
+
+    def add(self, plan: Plan) -> Station:
+        """A server, not started yet, and its people."""
+        folder = self._folder / plan.name
+        folder.mkdir()
+        station = Station(plan, folder, self.loop, network=self.network, dns=self.dns, seed=str(self.seed))
+        self.stations[plan.name] = station
+        for address, password in plan.accounts.items():
+            number = len(self.people) + 1
+            self.people[address] = Person(
+                name=address,
+                password=password,
+                home=plan.hostname,
+                home_address=plan.address,
+                life=Life(address, f"198.51.100.{number}"),
+                loop=self.loop,
+                entropy=SeededEntropy(f"{self.seed}/{address}"),
+            )
+        return station
+
+    # --- time -------------------------------------------------------------------------------------
+
+    @property
+    def now(self) -> float:
+        """Virtual seconds since the world began."""
+        return self.loop.time()
+
+    async def until(self, is_so: Callable[[], Awaitable[bool]], limit: float) -> bool:
+        """Wait until something is so, for at most `limit` seconds; whether it is."""
+        end = self.now + limit
+        while not await is_so():
+            if self.now >= end:
+                return False
+            await asyncio.sleep(min(LOOK, end - self.now))
+        return True
+
+    # --- what happened ----------------------------------------------------------------------------
+
+    def note(self, text: str) -> None:
+        self.log.append(f"{self.now:14.6f} world: {text}")
+
+    def _record(self, _logger: Any, method: str, event: MutableMapping[str, Any]) -> str:
+        """A processor of structlog: everything goes into the world's log."""
+        life = current_life()
+        words = [f"{name}={value}" for name, value in sorted(event.items()) if name not in ("event", "exc_info")]
+        line = f"{event['event']} {' '.join(words)}".replace(str(self._folder), "")
+        self.log.append(f"{self.now:14.6f} {life.name if life else 'world'}: {line}")
+        error = event.get("exc_info")
+        if error or method in ("error", "critical"):
+            told = traceback.format_exc() if error is True else "".join(traceback.format_exception(error or None))
+            self.faults.append(f"{self.log[-1].strip()}\n{told if error else ''}".rstrip())
+        raise structlog.DropEvent
+
+    @contextmanager
+    def recording(self) -> Iterator[None]:
+        before = structlog.get_config()
+        structlog.configure(
+            processors=[self._record],
+            wrapper_class=structlog.make_filtering_bound_logger("info"),
+            cache_logger_on_first_use=False,
+        )
+        try:
+            yield
+        finally:
+            structlog.configure(**before)
+
+    # --- from the beginning to the end ------------------------------------------------------------
+
+    async def live(self, script: Callable[[World], Awaitable[T]]) -> T:
+        result = await script(self)
+        for station in self.stations.values():
+            if station.is_up:
+                self.faults += await station.stop()
+        self.faults += self.loop.faults
+        return result
+
+    def end(self) -> None:
+        for station in self.stations.values():
+            station.crash()
+        for person in self.people.values():
+            self.loop.end(person.life)
+        self.loop.close()
+
+
+def run(seed: int, script: Callable[[World], Awaitable[T]]) -> tuple[World, T]:
+    """Make a world, let the script play in it, and end it. Whoever calls looks at `World.faults`."""
+    with TemporaryDirectory(prefix="posthouse-sim-") as folder:
+        world = World(seed, Path(folder))
+        with world.recording():
+            try:
+                result = world.loop.run(world.live(script))
+            finally:
+                world.end()
+        return world, result

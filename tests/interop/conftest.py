@@ -1,0 +1,40 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One posthouse, one PostgreSQL and one folder for the run."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.store.conftest import postgres as postgres  # the fixture, for the tests here too
+
+from .house import ALICE, BOB, House
+
+
+@pytest.fixture(scope="session")
+def base() -> Iterator[Path]:
+    """A folder that daemons with users of their own may pass through."""
+    folder = Path(tempfile.mkdtemp(prefix="posthouse-interop-"))
+    folder.chmod(0o755)
+    yield folder
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def shared_house(base: Path) -> Iterator[House]:
+    """A posthouse that sends nowhere: for clients."""
+    house = House(base / "house")
+    house.start()
+    yield house
+    house.stop()
+
+
+@pytest.fixture
+def house(shared_house: House) -> House:
+    """The same, with empty mailboxes."""
+    shared_house.empty(ALICE, BOB)
+    return shared_house
