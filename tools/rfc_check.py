@@ -40,7 +40,8 @@ def page(index: dict[str, dict[str, str]]) -> str:
 def main() -> None:
     index = tomllib.loads((ROOT / "docs/rfc-index.toml").read_text("utf-8"))
     cited = citations()
-    wrong = [f"RFC {number} is cited but not in docs/rfc-index.toml" for number in sorted(cited) if str(number) not in index]
+    unknown = [number for number in sorted(cited) if str(number) not in index]
+    wrong = [f"RFC {number} is cited but not in docs/rfc-index.toml" for number in unknown]
     wrong += [
         f"RFC {number} is marked {entry['status']} but no code cites it"
         for number, entry in index.items()

@@ -116,46 +116,114 @@ class House:
         await self.workers.close()
 
 
+@dataclass(frozen=True, slots=True)
+class _Ground:
+    """What every room stands on."""
+
+    settings: Settings
+    machine: Machine
+    workers: Workers
+    database: SqliteDatabase
+    blobs: PackStore
+    bus: LocalBus
+    metrics: Metrics
+    key: SecretKey
+
+
+@dataclass(frozen=True, slots=True)
+class _Identity:
+    directory: Directory
+    administration: Administration
+    domain_keys: DomainKeys
+    login: Login
+
+
+@dataclass(frozen=True, slots=True)
+class _Outgoing:
+    resolver: Resolver
+    routing: Routing
+    delivery: Delivery
+    bounce: Bounce
+    settler: Settler
+    relay: Relay
+    queue_desk: QueueDesk
+
+
 def open_house(folder: Path, settings: Settings, machine: Machine) -> House:
     """Open the store and join the services; call it in the loop's thread. Raises StoreFault, ConfigError."""
-    clock, entropy = machine.clock, machine.entropy
     workers = machine.workers()
-    store_settings = StoreSettings(
-        seal_octets=settings.store.pack_size, reserve_octets=settings.store.reserve, vfs=machine.vfs
-    )
-    database, blobs = open_sqlite(folder, machine.disk, workers, clock, entropy, settings=store_settings)
-    bus, metrics = LocalBus(), Metrics()
+    limits = StoreSettings(seal_octets=settings.store.pack_size, reserve_octets=settings.store.reserve, vfs=machine.vfs)
+    clock, entropy = machine.clock, machine.entropy
+    database, blobs = open_sqlite(folder, machine.disk, workers, clock, entropy, settings=limits)
     key = SecretKey(secret_key(folder, entropy))
+    ground = _Ground(settings, machine, workers, database, blobs, LocalBus(), Metrics(), key)
+    identity = _identity(ground)
+    outgoing = _outgoing(ground, identity.directory)
+    acceptance = Acceptance(database, outgoing.delivery, outgoing.bounce, ground.metrics)
+    room = RoomCheck(blobs.has_room, clock)
+    return House(
+        folder=folder,
+        settings=settings,
+        machine=machine,
+        workers=workers,
+        database=database,
+        blobs=blobs,
+        bus=ground.bus,
+        metrics=ground.metrics,
+        directory=identity.directory,
+        administration=identity.administration,
+        domain_keys=identity.domain_keys,
+        login=identity.login,
+        reception=_reception(ground, identity, acceptance, room, kind="mx"),
+        lmtp=_reception(ground, identity, acceptance, room, kind="lmtp"),
+        submission=_submission(ground, identity, acceptance, room),
+        maildrops=Maildrops(database, blobs, ground.bus, clock),
+        routing=outgoing.routing,
+        delivery=outgoing.delivery,
+        settler=outgoing.settler,
+        relay=outgoing.relay,
+        queue_desk=outgoing.queue_desk,
+        resolver=outgoing.resolver,
+    )
+
+
+def _identity(ground: _Ground) -> _Identity:
+    settings, machine, database, bus = ground.settings, ground.machine, ground.database, ground.bus
+    clock, entropy, key, auth = machine.clock, machine.entropy, ground.key, ground.settings.auth
     directory = Directory(database, bus, hostname=settings.hostname, alias_may_send=settings.submission.alias_may_send)
-    scram = ("SCRAM-SHA-256", "SCRAM-SHA-1") if settings.auth.scram_sha_1 else ("SCRAM-SHA-256",)
+    scram = ("SCRAM-SHA-256", "SCRAM-SHA-1") if auth.scram_sha_1 else ("SCRAM-SHA-256",)
     passwords = Passwords(
-        workers, entropy, mechanisms=scram, iterations=settings.auth.scram_iterations, cost=machine.password_cost
+        ground.workers, entropy, mechanisms=scram, iterations=auth.scram_iterations, cost=machine.password_cost
     )
-    guard = Guard(
-        clock,
-        failures_per_address=settings.auth.failures_per_address,
-        failures_per_account=settings.auth.failures_per_account,
+    guard = Guard(clock, failures_per_address=auth.failures_per_address, failures_per_account=auth.failures_per_account)
+    domain_keys = DomainKeys(database, bus, ground.workers, entropy, key, algorithms=machine.dkim_algorithms)
+    return _Identity(
+        directory=directory,
+        administration=Administration(database, bus, passwords, domain_keys, clock=clock, entropy=entropy, key=key),
+        domain_keys=domain_keys,
+        login=Login(
+            directory,
+            database,
+            bus,
+            passwords,
+            guard,
+            clock=clock,
+            entropy=entropy,
+            key=key,
+            mechanisms=(*scram, "PLAIN", "LOGIN"),
+        ),
     )
-    login = Login(
-        directory,
-        database,
-        bus,
-        passwords,
-        guard,
-        clock=clock,
-        entropy=entropy,
-        key=key,
-        mechanisms=(*scram, "PLAIN", "LOGIN"),
-    )
-    domain_keys = DomainKeys(database, bus, workers, entropy, key, algorithms=machine.dkim_algorithms)
-    administration = Administration(database, bus, passwords, domain_keys, clock=clock, entropy=entropy, key=key)
+
+
+def _outgoing(ground: _Ground, directory: Directory) -> _Outgoing:
+    settings, machine, database, blobs = ground.settings, ground.machine, ground.database, ground.blobs
+    clock, entropy, bus = machine.clock, machine.entropy, ground.bus
     resolver = machine.resolver(settings)
     routing = Routing(resolver, entropy, settings.hostname, routes=static_routes(settings))
     schedules = schedules_of(settings)
     delivery = Delivery(routing, schedules, bus)
     sender = Address("MAILER-DAEMON", Domain.parse(settings.hostname))
     bounce = Bounce(blobs, ReportPoster(directory, delivery, clock), clock, entropy, settings.hostname, sender=sender)
-    acceptance = Acceptance(database, delivery, bounce, metrics)
     settler = Settler(database, clock, bus, bounce=bounce, schedules=schedules, owner=entropy.octets(8).hex())
     carrier = Carrier(
         database,
@@ -166,57 +234,48 @@ def open_house(folder: Path, settings: Settings, machine: Machine) -> House:
         settler=settler,
         local=WaitingDelivery(directory, delivery, blobs, clock),
     )
+    return _Outgoing(
+        resolver=resolver,
+        routing=routing,
+        delivery=delivery,
+        bounce=bounce,
+        settler=settler,
+        relay=Relay(database, carrier, settler, clock, bus, connections=settings.queue.connections),
+        queue_desk=QueueDesk(database, settler, clock, bus),
+    )
 
-    room = RoomCheck(blobs.has_room, clock)
 
-    def reception(kind: str, rate: int) -> Reception:
-        return Reception(
-            directory,
-            acceptance,
-            blobs,
-            clock,
-            hostname=settings.hostname,
-            max_received=settings.smtp.max_received,
-            rate=RateLimit(clock, rate, 60),
-            is_full=room.is_full,
-            kind=kind,
-        )
-
-    submission = Submission(
-        directory,
+def _reception(
+    ground: _Ground, identity: _Identity, acceptance: Acceptance, room: RoomCheck, *, kind: str
+) -> Reception:
+    smtp, clock = ground.settings.smtp, ground.machine.clock
+    return Reception(
+        identity.directory,
         acceptance,
-        Signing(domain_keys),
-        blobs,
+        ground.blobs,
         clock,
-        entropy,
+        hostname=ground.settings.hostname,
+        max_received=smtp.max_received,
+        # A neighbour on LMTP has limited its own clients.
+        rate=RateLimit(clock, smtp.letters_per_minute if kind == "mx" else 0, 60),
+        is_full=room.is_full,
+        kind=kind,
+    )
+
+
+def _submission(ground: _Ground, identity: _Identity, acceptance: Acceptance, room: RoomCheck) -> Submission:
+    settings, clock = ground.settings, ground.machine.clock
+    return Submission(
+        identity.directory,
+        acceptance,
+        Signing(identity.domain_keys),
+        ground.blobs,
+        clock,
+        ground.machine.entropy,
         hostname=settings.hostname,
         max_received=settings.smtp.max_received,
         rate=RateLimit(clock, settings.submission.letters_per_hour, 3600),
         is_full=room.is_full,
-    )
-    return House(
-        folder=folder,
-        settings=settings,
-        machine=machine,
-        workers=workers,
-        database=database,
-        blobs=blobs,
-        bus=bus,
-        metrics=metrics,
-        directory=directory,
-        administration=administration,
-        domain_keys=domain_keys,
-        login=login,
-        reception=reception("mx", settings.smtp.letters_per_minute),
-        lmtp=reception("lmtp", 0),
-        submission=submission,
-        maildrops=Maildrops(database, blobs, bus, clock),
-        routing=routing,
-        delivery=delivery,
-        settler=settler,
-        relay=Relay(database, carrier, settler, clock, bus, connections=settings.queue.connections),
-        queue_desk=QueueDesk(database, settler, clock, bus),
-        resolver=resolver,
     )
 
 

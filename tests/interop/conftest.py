@@ -10,8 +10,6 @@ from pathlib import Path
 
 import pytest
 
-from tests.store.conftest import postgres as postgres  # the fixture, for the tests here too
-
 from .house import ALICE, BOB, House
 
 

@@ -75,14 +75,14 @@ def wait_until(check: Callable[[], object], what: str, seconds: float = PATIENCE
 def run(
     command: Sequence[str | Path],
     *,
-    input: bytes = b"",
+    stdin: bytes = b"",
     env: Mapping[str, str] | None = None,
     codes: Sequence[int] = (0,),
 ) -> str:
     """Run to the end; what it said. Fails the test with it when the exit code is not in `codes`."""
     done = subprocess.run(
         [str(word) for word in command],
-        input=input,
+        input=stdin,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         env={**os.environ, "LC_ALL": "C.UTF-8", **(env or {})},

@@ -8,6 +8,7 @@ time on every disk.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
 
 import apsw
@@ -74,6 +75,7 @@ class _WorldVfs(apsw.VFS):
         return _WorldFile("", name, flags)
 
 
+@cache
 def sqlite_vfs() -> apsw.VFS:
-    """Register it with SQLite, for as long as the returned object is kept."""
+    """Register it with SQLite, once in this process."""
     return _WorldVfs()

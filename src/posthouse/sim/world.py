@@ -48,7 +48,7 @@ class World:
         self.stations: dict[str, Station] = {}
         self.people: dict[str, Person] = {}
         self._folder = folder
-        self._vfs = sqlite_vfs()  # registered as long as it is kept
+        sqlite_vfs()
 
     def add(self, plan: Plan) -> Station:
         """A server, not started yet, and its people."""

@@ -112,7 +112,7 @@ def _act(ctx: typer.Context, data: Any, action: str, told: str, selection: str, 
     def check() -> None:
         if not done["changed"] and selection:
             busy = "; what is being sent now cannot be dropped, try again in a minute" if done["busy"] else ""
-            raise Stop(f"nothing in the queue that matches {selection} can be changed so{busy}")
+            raise Stop(f"nothing in the queue matches {selection}, or nothing of it can be changed like that{busy}")
 
     guarded(check, as_json=as_json)
 

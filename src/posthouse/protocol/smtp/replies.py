@@ -26,11 +26,10 @@ class Reply:
 
     def encode(self) -> bytes:
         """`Reply-line = *( Reply-code "-" [ textstring ] CRLF ) Reply-code [ SP textstring ] CRLF`."""
-        status = "" if self.status is None else "%d.%d.%d " % self.status
+        status = "" if self.status is None else f"{self.status} "
         if len(self.lines) == 1:
             return f"{self.code} {status}{self.lines[0]}\r\n".encode()
         last = len(self.lines) - 1
         return "".join(
-            f"{self.code}{' ' if number == last else '-'}{status}{line}\r\n"
-            for number, line in enumerate(self.lines)
+            f"{self.code}{' ' if number == last else '-'}{status}{line}\r\n" for number, line in enumerate(self.lines)
         ).encode()

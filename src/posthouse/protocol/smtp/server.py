@@ -15,6 +15,7 @@ from posthouse.mail.address import Domain
 from posthouse.outcome import Status
 from posthouse.ports import TlsInfo
 from posthouse.protocol.engine import LocalProtocolError, Signal
+from posthouse.protocol.inbox import Inbox, Line
 from posthouse.protocol.smtp import extensions, faults, table
 from posthouse.protocol.smtp.commands import Chunk, Context, decode_base64
 from posthouse.protocol.smtp.data import MAX_DISCARD, ChunkReader, DotReader
@@ -38,7 +39,6 @@ from posthouse.protocol.smtp.events import (
 )
 from posthouse.protocol.smtp.extensions import Mode
 from posthouse.protocol.smtp.faults import CommandFault
-from posthouse.protocol.inbox import Inbox, Line
 from posthouse.protocol.smtp.replies import Reply
 from posthouse.protocol.smtp.table import Answer, Command, State
 

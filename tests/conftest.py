@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A PostgreSQL server for those tests of the store that ask for one."""
+"""A PostgreSQL server for those tests that ask for one (marked `interop`)."""
 
 from __future__ import annotations
 
