@@ -125,6 +125,8 @@ def refusals(folder: Path) -> Iterator[None]:
         raise Stop(f"{folder}: the store cannot be opened: {fault}") from None
     except PrivilegeFault as fault:
         raise Stop(f"process.user: {fault}") from None
+    except ImportError as error:  # after the user was changed: parts are loaded when they are needed
+        raise Stop(f"the user of the server cannot read the program's own files ({error}); install it for all") from None
     except OSError as error:
         place = error.filename or folder
         raise Stop(f"{place}: {error.strerror or error}; run this as the user that owns {folder}") from None

@@ -69,7 +69,8 @@ async def _lock_or_server(folder: Path, patience: float) -> DirectoryLock | None
     until = asyncio.get_running_loop().time() + patience
     while True:
         try:
-            return DirectoryLock(folder)
+            with _as_owner(folder):
+                return DirectoryLock(folder)
         except DirectoryInUse as in_use:
             if _answers(folder / CONTROL_SOCKET):
                 return None

@@ -274,7 +274,7 @@ def _submission(ground: _Ground, identity: _Identity, acceptance: Acceptance, ro
         ground.machine.entropy,
         hostname=settings.hostname,
         max_received=settings.smtp.max_received,
-        rate=RateLimit(clock, settings.submission.letters_per_hour, 3600),
+        rate=RateLimit(clock, settings.submission.recipients_per_hour, 3600),
         is_full=room.is_full,
     )
 

@@ -122,10 +122,17 @@ class Smtp(Section):
     close_after: int = setting(25, "Errors in one session before it is closed.", ge=2)
 
 
+class Pop3(Section):
+    """What POP3 sessions may do."""
+
+    max_connections: int = setting(1000, "Sessions at once, with and without TLS together.", ge=1)
+    max_connections_per_address: int = setting(50, "Sessions at once from one address; loopback is exempt.", ge=1)
+
+
 class Submission(Section):
     """What users may send."""
 
-    letters_per_hour: int = setting(500, "Recipients that one account may write to in an hour, 0 = no limit.", ge=0)
+    recipients_per_hour: int = setting(500, "Recipients that one account may write to in an hour, 0 = no limit.", ge=0)
     alias_may_send: bool = setting(True, "An account may send as an alias address that delivers to it.")
 
 
@@ -225,6 +232,7 @@ class Settings(Section):
     hostname: DomainName = Field(description="The server's own name: greeting, Received, the MX record's target.")
     listen: Listen = Listen()
     smtp: Smtp = Smtp()
+    pop3: Pop3 = Pop3()
     submission: Submission = Submission()
     auth: Auth = Auth()
     queue: Queue = Queue()

@@ -20,6 +20,7 @@ from posthouse import config, config_file
 from posthouse.app import SECRET_FILE, open_house, real_machine
 from posthouse.config import Settings
 from posthouse.edges.cli.backend import Plan, Stop
+from posthouse.mail.address import AddressError, Domain, parse_address
 from posthouse.net.lock import LOCK_FILE, DirectoryLock
 
 FOLDER_MODE = 0o700
@@ -34,6 +35,7 @@ def found(folder: Path, plan: Plan) -> None:
     """Raises Stop, ConfigError, Refusal, StoreFault, DirectoryInUse, OSError; then nothing is left behind."""
     text = config_file.render({"hostname": plan.hostname, "listen": dict(plan.listen)})
     settings = config.from_table(tomllib.loads(text), "--hostname")
+    _check_names(plan)
     if has_house(folder):
         raise Stop(f"{folder} is a data directory already; `posthouse serve --data {folder}` serves it")
     with _private_files(), _folder(folder):
@@ -49,6 +51,15 @@ def found(folder: Path, plan: Plan) -> None:
                 shutil.rmtree(stage, ignore_errors=True)
         finally:
             lock.release()
+
+
+def _check_names(plan: Plan) -> None:
+    try:
+        domain, admin = Domain.parse(plan.domain), parse_address(plan.admin)
+    except AddressError as error:
+        raise Stop(f"--domain {plan.domain}, --admin {plan.admin}: {error}") from None
+    if admin.domain != domain:
+        raise Stop(f"--admin {plan.admin}: the first account is one of --domain {plan.domain}")
 
 
 async def _furnish(stage: Path, settings: Settings, plan: Plan) -> None:
@@ -93,15 +104,16 @@ def _move(stage: Path, folder: Path, text: str) -> None:
 @contextlib.contextmanager
 def _folder(folder: Path) -> Iterator[None]:
     """The data directory, private when it is made here and gone again when the work fails."""
-    is_new = not folder.exists()
+    made = [each for each in (folder, *folder.parents) if not each.exists()]
     folder.mkdir(FOLDER_MODE, parents=True, exist_ok=True)
     try:
         yield
     except BaseException:
-        if is_new:
-            with contextlib.suppress(OSError):
+        with contextlib.suppress(OSError):
+            if made:
                 (folder / LOCK_FILE).unlink()
-                folder.rmdir()
+            for each in made:
+                each.rmdir()
         raise
 
 

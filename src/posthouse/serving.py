@@ -11,6 +11,7 @@ import ipaddress
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
+from posthouse import config
 from posthouse.app import House, schedules_of, static_routes
 from posthouse.config import Settings
 from posthouse.edges.pop3 import Pop3Session, Pop3Terms
@@ -37,6 +38,7 @@ class Service:
 
     name: str
     is_implicit_tls: bool
+    is_pop3: bool
     new_session: SessionFactory
     refusal: Callable[[Peer, str], bytes]
 
@@ -56,14 +58,14 @@ class Server:
         self._tls = tls
         self._log = logger("server")
         settings = house.settings
-        admission = Admission(settings.smtp.max_connections, settings.smtp.max_connections_per_address, exempt=LOOPBACK)
+        smtp, pop3 = admission_of(settings.smtp), admission_of(settings.pop3)
         self.listeners = [
             Listener(
                 service.name,
                 endpoints[service.name],
                 service.new_session,
                 entropy=house.machine.entropy,
-                admission=admission,
+                admission=pop3 if service.is_pop3 else smtp,
                 refusal=service.refusal,
                 tls=tls,
                 is_implicit_tls=service.is_implicit_tls,
@@ -124,12 +126,16 @@ class Server:
         self._log.info("reloaded")
 
 
+def admission_of(section: config.Smtp | config.Pop3) -> Admission:
+    return Admission(section.max_connections, section.max_connections_per_address, exempt=LOOPBACK)
+
+
 def services_of(house: House) -> list[Service]:
     def smtp(name: str, role: Role, *, implicit: bool = False) -> Service:
-        return Service(name, implicit, _smtp(house, role, name), unwelcome)
+        return Service(name, implicit, False, _smtp(house, role, name), unwelcome)
 
     def pop3(name: str, *, implicit: bool = False) -> Service:
-        return Service(name, implicit, _pop3(house, name), _pop3_unwelcome)
+        return Service(name, implicit, True, _pop3(house, name), _pop3_unwelcome)
 
     return [
         smtp("smtp", Role.MX),

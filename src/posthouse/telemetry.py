@@ -25,7 +25,9 @@ def configure(*, as_json: bool, level: str = "info") -> None:
         structlog.processors.TimeStamper(fmt="iso", utc=True),
     ]
     if as_json:
-        processors += [structlog.processors.dict_tracebacks, structlog.processors.JSONRenderer(_json)]
+        # Without the local variables of each frame, which structlog adds by itself: passwords and letters are among them.
+        trace = structlog.tracebacks.ExceptionDictTransformer(show_locals=False)
+        processors += [structlog.processors.ExceptionRenderer(trace), structlog.processors.JSONRenderer(_json)]
     else:
         processors += [structlog.processors.format_exc_info, structlog.dev.ConsoleRenderer()]
     factory: Any = structlog.WriteLoggerFactory(file=sys.stderr)

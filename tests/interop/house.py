@@ -91,6 +91,11 @@ class House:
             refused = smtp.sendmail(ALICE, to, octets, mail_options=["BODY=8BITMIME"], rcpt_options=rcpt_options)
             assert refused == {}
 
+    def receive(self, octets: bytes, *to: str, sender: str = "zoe@elsewhere.test") -> None:
+        """As another server would hand it over."""
+        with smtplib.SMTP("localhost", self.ports["smtp"], timeout=PATIENCE) as smtp:
+            assert smtp.sendmail(sender, to, octets, mail_options=["BODY=8BITMIME"]) == {}
+
     def letters(self, name: str) -> list[bytes]:
         """The letters of a mailbox, as they are, left where they are."""
         return self._fetch(name, remove=False)

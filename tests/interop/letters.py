@@ -26,8 +26,8 @@ BODY = "\r\n".join(
         "ü" * 499,
         "= =20 =3D equals signs",
         "",
-        "最后一行。",
         ".",
+        "最后一行。",
         "",
     )
 )
@@ -74,3 +74,20 @@ def field(octets: bytes, name: str) -> str:
         if start.lower() == name.lower().encode():
             return value.strip().decode("utf-8", "replace")
     return ""
+
+
+def assert_carries(found: bytes, sent: bytes) -> None:
+    """`found` is `sent` octet for octet, with fields of those on the way before it."""
+    assert difference(found, sent) == ""
+
+
+def difference(found: bytes, sent: bytes) -> str:
+    """Where they differ; "" when they do not."""
+    start = len(found) - len(sent)
+    if start >= 0 and found[start:] == sent and (start == 0 or found[:start].endswith(b"\n")):
+        return ""
+    ours, theirs = body_of(sent), body_of(found)
+    if ours == theirs:
+        return f"the header was changed: {found[:4000]!r}"
+    at = next((n for n, (a, b) in enumerate(zip(ours, theirs, strict=False)) if a != b), min(len(ours), len(theirs)))
+    return f"sent {len(ours)} octets of body, found {len(theirs)}; from {at}: {ours[at:][:80]!r}, {theirs[at:][:80]!r}"

@@ -86,10 +86,10 @@ def statements_of_the_source() -> Iterator[tuple[str, list[str]]]:
             continue
         tree = ast.parse(path.read_text("utf-8"))
         inside = {id(part) for node in ast.walk(tree) if isinstance(node, ast.JoinedStr) for part in node.values}
-        # What is added to something else, or is itself the beginning of more, is no statement of its own.
-        inside |= {
-            id(side) for node in ast.walk(tree) if isinstance(node, ast.BinOp) for side in (node.left, node.right)
-        }
+        # What is added to something else is no statement of its own.
+        sums = [node for node in ast.walk(tree) if isinstance(node, ast.BinOp)]
+        inside |= {id(node.right) for node in sums}
+        begins = {id(node.left) for node in sums}
         docs = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr)}
         for node in ast.walk(tree):
             if isinstance(node, ast.JoinedStr):
@@ -100,7 +100,7 @@ def statements_of_the_source() -> Iterator[tuple[str, list[str]]]:
                     else:
                         parts.append("")
             elif isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in inside | docs:
-                parts = [node.value]
+                parts = [node.value, ""] if id(node) in begins else [node.value]
             else:
                 continue
             if STATEMENT.match(parts[0]):

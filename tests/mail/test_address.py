@@ -118,9 +118,14 @@ def test_address_fields_of_the_data_set(case: dict[str, object]) -> None:
         ("", [], True),
         (" , ,", [], True),
         ("<>", [], True),
+        ('"ceo@bank.test" <alice@alice.test>', ["alice@alice.test"], True),
+        # Not grammar, but many programs write it, and it names one address only.
+        ("alice@alice.test <Alice@alice.test>", ["Alice@alice.test"], True),
         ("\u7528\u6237@\u4f8b\u5b50.test", ["\u7528\u6237@xn--fsqu00a.test"], True),
         # Everything below must not pass for a list that names one sender for certain.
-        ("ceo@bank.test <alice@alice.test>", ["alice@alice.test"], True),
+        ("ceo@bank.test <alice@alice.test>", ["alice@alice.test"], False),
+        ("<alice@alice.test> ceo@bank.test", ["alice@alice.test"], False),
+        ("<alice@alice.test>ceo@bank.test", ["alice@alice.test"], False),
         ("<ceo@bank.test> <alice@alice.test>", ["ceo@bank.test", "alice@alice.test"], True),
         ("ceo@bank.test alice@alice.test", ["alice@alice.test"], False),
         ("alice@alice.test, ceo@@bank.test", ["alice@alice.test"], False),

@@ -344,7 +344,8 @@ async def test_nothing_is_offered_without_protection(world: World) -> None:
     with pytest.raises(Refusal) as caught:
         world.login.start("PLAIN", scope="smtp", peer=EDGE, tls=None)
     assert caught.value.status == ENCRYPTION_REQUIRED
-    world.login.start("PLAIN", scope="smtp", peer=LOOPBACK, tls=None)
+    with pytest.raises(Refusal):
+        world.login.start("PLAIN", scope="smtp", peer=LOOPBACK, tls=None)
     world.login.start("plain", scope="smtp", peer=EDGE, tls=None, is_protected=True)
     with pytest.raises(Refusal):
         world.login.start("PLAIN", scope="smtp", peer=EDGE, tls=TLS, is_protected=False)

@@ -30,9 +30,7 @@ def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-async def opener(
-    template: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> AsyncIterator[Callable[..., Any]]:
+async def opener(template: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Callable[..., Any]]:
     """Opens servers with settings; they are closed, and searched for leavings, after the test."""
     monkeypatch.setattr(guard, "FAILURE_DELAY", 0.0)  # seconds that a wrong password costs
     opened: list[Post] = []

@@ -15,19 +15,22 @@ from typing import Any
 from posthouse.app import House, Machine, open_house, real_machine
 from posthouse.config import Settings, from_table
 from posthouse.mail.address import parse_address
+from posthouse.mail.envelope import ForwardPath, ReversePath
 from posthouse.net.certificate import ensure_self_signed
 from posthouse.net.session import ConnectionLimits
 from posthouse.net.tls import CertificateFiles, CertificateStore, LoopTlsUpgrader
-from posthouse.mail.envelope import ForwardPath, ReversePath
-from posthouse.ports import BlobLocation, Peer, Reader
+from posthouse.ports import BlobLocation, Peer, Reader, ResolverFault
+from posthouse.services.passwords import Cost
 from posthouse.services.transaction import Client
 from posthouse.serving import Server
-from tests.system.wire import Wire
+from tests.fakes import FakeResolver
 from tests.store.machine import FaultyDisk
+from tests.system.wire import Wire
 
 HOSTNAME = "mail.example.test"
 SERVICES = ("smtp", "submission", "submissions", "lmtp", "pop3", "pop3s")
 PASSWORD = "secret"
+CHEAP = Cost(time=1, memory=8)  # KiB; the smallest Argon2 there is
 # name, quota
 ACCOUNTS = (
     ("alice@alice.test", None),
@@ -57,8 +60,15 @@ def settings(**sections: Any) -> Settings:
     return from_table(table, "test")
 
 
+class NoDns(FakeResolver):
+    """No name server answers: what is for other hosts waits in the queue."""
+
+    def _look(self, name: str) -> None:
+        raise ResolverFault(f"no name server was asked for {name}")
+
+
 async def _furnish(folder: Path) -> None:
-    house = open_house(folder, settings(), real_machine())
+    house = open_house(folder, settings(), replace(real_machine(), password_cost=CHEAP))
     admin = house.administration
     await admin.add_domain("alice.test")
     await admin.add_domain("bob.test")
@@ -181,11 +191,10 @@ async def open_post(
     prepare: Callable[[House], None] | None = None,
     **sections: Any,
 ) -> Post:
-    """Serve a copy of the furnished directory (or what is in the folder already)."""
-    if not folder.exists():
-        shutil.copytree(template, folder)
+    """Serve a copy of the furnished directory in a new folder."""
+    shutil.copytree(template, folder)
     disk = FaultyDisk()
-    machine = replace(machine or real_machine(), disk=disk)
+    machine = replace(machine or real_machine(), disk=disk, password_cost=CHEAP, resolver=lambda _: NoDns())
     house = open_house(folder, settings(**sections), machine)
     if prepare is not None:
         prepare(house)

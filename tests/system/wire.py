@@ -8,6 +8,7 @@ import base64
 import contextlib
 import ssl
 from types import TracebackType
+from typing import Self
 
 # Far beyond what any answer takes on loopback; only a defect of the server meets it.
 PATIENCE = 20.0
@@ -22,13 +23,13 @@ class Wire:
         self._trusting = trusting
 
     @classmethod
-    async def open(cls, port: int, trusting: ssl.SSLContext, *, is_tls: bool = False) -> Wire:
+    async def open(cls, port: int, trusting: ssl.SSLContext, *, is_tls: bool = False) -> Self:
         reader, writer = await asyncio.open_connection(
             "127.0.0.1", port, ssl=trusting if is_tls else None, server_hostname="mail.example.test" if is_tls else None
         )
         return cls(reader, writer, trusting)
 
-    async def __aenter__(self) -> Wire:
+    async def __aenter__(self) -> Self:
         return self
 
     async def __aexit__(
@@ -43,11 +44,10 @@ class Wire:
 
     async def line(self) -> bytes | None:
         async with asyncio.timeout(PATIENCE):
-            try:
-                line = await self._reader.readuntil(b"\r\n")
-            except asyncio.IncompleteReadError as end:
-                assert not end.partial, f"half a line: {end.partial!r}"
-                return None
+            line = await self._reader.readline()
+        if not line:
+            return None
+        assert line.endswith(b"\r\n"), f"half a line: {line!r}"
         return line[:-2]
 
     async def octets(self, count: int) -> bytes:

@@ -39,6 +39,8 @@ class EngineWire:
             self._out += b"".join(self._engine.data_to_send())
             if event is Signal.NEED_DATA:
                 return
+            if event is Signal.MORE:
+                continue
             if event is Signal.START_TLS:
                 self._tls_due = True
             elif event is Signal.CLOSE:

@@ -164,7 +164,12 @@ def parse_address(text: str, *, smtputf8: bool = True) -> Address:
         raise AddressError(f"the local part is longer than {MAX_LOCAL_PART} octets")
     if domain_text.endswith("."):
         raise AddressError("the domain ends with a dot")
-    return Address(local, _parse_domain(domain_text))
+    address = Address(local, _parse_domain(domain_text))
+    # An A-label may be four times as long as what was said. What `str` gives must be readable here again: it is
+    # what the queue keeps, and one letter with an address that nobody can read would stop all behind it.
+    if not domain_text.isascii() and len(str(address).encode("utf-8", "replace")) > MAX_PATH:
+        raise AddressError(f"the address is longer than {MAX_PATH} octets in its ASCII form")
+    return address
 
 
 def _split(text: str) -> tuple[str, str, str]:

@@ -215,9 +215,10 @@ class Connection(asyncio.Protocol):
             if event.__class__ is not Signal:
                 await session.answer(event)
                 self._gather(engine)
+                turn += 1
                 if self._out_size > FLUSH_BOUND:
                     await self._flush()
-                turn += 1
+                    turn = TURN  # what fills a buffer is as much work as many short answers
                 if turn >= TURN:
                     turn = 0
                     await asyncio.sleep(0)
@@ -233,6 +234,8 @@ class Connection(asyncio.Protocol):
                 engine.tls_started(tls)
                 session.secured(tls)
                 self._release()
+            elif event is Signal.MORE and not self._is_lost:
+                await asyncio.sleep(0)  # a large answer: others get their turn between its pieces
             elif event is Signal.PAUSED:
                 raise LocalProtocolError("the session left an event without an answer")
             else:

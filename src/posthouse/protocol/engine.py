@@ -17,6 +17,7 @@ class Signal(Enum):
     NEED_DATA = auto()  # feed more octets
     PAUSED = auto()  # the last event waits for its answer
     START_TLS = auto()  # flush, start TLS as server, call `tls_started`; given once
+    MORE = auto()  # flush, then ask again: an answer is too large to be made at once
     CLOSE = auto()  # flush and close; given from then on
 
 

@@ -15,11 +15,11 @@ from posthouse.outcome import BAD_CONTENT, BAD_MAILBOX, INVALID_ARGUMENTS, Refus
 from posthouse.ports import BlobStore, Change, ChangeBus, Clock, Database, Entropy, Reader, Transaction
 from posthouse.services.delivery import Origin, letter_in
 from posthouse.services.directory import Account, Directory
-from posthouse.services.incoming import IncomingLetter
+from posthouse.services.incoming import FinishedLetter, IncomingLetter
 from posthouse.store import letters, listing, mailboxes, messages
 from posthouse.store.directory import said
 from posthouse.store.flags import ANSWERED, DELETED, DRAFT, FLAGGED, SEEN, pack_keywords, unpack_keywords
-from posthouse.store.letters import Place
+from posthouse.store.letters import LetterIn, Place
 
 FLAGS = {"seen": SEEN, "answered": ANSWERED, "flagged": FLAGGED, "draft": DRAFT, "deleted": DELETED}
 LETTER_ID = re.compile(r"e[0-7]?[0-9a-f]{1,15}")  # messages.unique_id of a 63-bit number
@@ -91,24 +91,24 @@ class Letterbox:
         try:
             for start in range(0, len(octets), CHUNK):
                 await incoming.add(octets[start : start + CHUNK])
-            letter = await incoming.finish()
-        finally:
+            row = self._row(await incoming.finish(), received_at)
+            bits = sum(FLAGS[flag] for flag in dict.fromkeys(flags))
+
+            def unit(tx: Transaction) -> int:
+                known = mailboxes.by_name(tx, account.id, name)
+                box = known.id if known else mailboxes.create(tx, account.id, name, self._clock.wall()).id
+                return letters.accept(tx, row, [Place(account.id, box, b"", bits, keywords)], None).placed[0].uid
+
+            uid = await self._database.write(unit)
+        finally:  # after the unit: before it, a large letter's pack would be taken from under it
             await incoming.discard()
-        now = self._clock.wall()
-        origin = Origin(
-            self._entropy.octets(8).hex(), now if received_at is None else received_at, b"", source="import"
-        )
-        row = letter_in(letter, ReversePath(None), origin)
-        bits = sum(FLAGS[flag] for flag in dict.fromkeys(flags))
-
-        def unit(tx: Transaction) -> int:
-            known = mailboxes.by_name(tx, account.id, name)
-            box = known.id if known else mailboxes.create(tx, account.id, name, now).id
-            return letters.accept(tx, row, [Place(account.id, box, b"", bits, keywords)], None).placed[0].uid
-
-        uid = await self._database.write(unit)
         self._bus.publish(Change("account", account.id))
         return uid
+
+    def _row(self, letter: FinishedLetter, received_at: float | None) -> LetterIn:
+        at = self._clock.wall() if received_at is None else received_at
+        origin = Origin(self._entropy.octets(8).hex(), at, b"", source="import")
+        return letter_in(letter, ReversePath(None), origin)
 
     async def boxes(self, address: str) -> list[Box]:
         """The mailboxes of an account, by name. Raises Refusal."""

@@ -210,12 +210,12 @@ class Login:
     def start(
         self, mechanism: str, *, scope: str, peer: Peer, tls: TlsInfo | None, is_protected: bool | None = None
     ) -> SaslExchange:
-        """Begin an exchange. `is_protected` None: TLS or loopback is. Raises Refusal."""
+        """Begin an exchange. `is_protected` None: TLS is; loopback is the operator's to allow. Raises Refusal."""
         wanted = mechanism.upper()
         if wanted not in MECHANISMS or wanted not in self._mechanisms:
             raise Refusal(INVALID_ARGUMENTS, "This authentication mechanism is not offered")
         if is_protected is None:
-            is_protected = tls is not None or peer.is_loopback
+            is_protected = tls is not None
         if not is_protected:
             raise Refusal(ENCRYPTION_REQUIRED, "Encryption is required before authentication")
         nonce = b64encode(self._entropy.octets(NONCE_OCTETS)).decode()

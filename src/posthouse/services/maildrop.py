@@ -7,10 +7,11 @@ in memory and ends with the session: a login writes nothing.
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from posthouse.outcome import Refusal, Status
-from posthouse.ports import BlobStore, Change, ChangeBus, Clock, Database
+from posthouse.ports import BlobStore, Change, ChangeBus, Clock, Database, Reader
 from posthouse.services.directory import Account
 from posthouse.store import letters, messages
 from posthouse.store.letters import StoredLetter
@@ -20,6 +21,11 @@ from posthouse.store.uidset import from_uids
 # Rows of the next letters read with the one that is asked for: clients fetch in order, and a visit to the reader
 # thread costs more than the rows. Each row is some hundred octets.
 READ_AHEAD = 20
+
+# Octets of a letter that TOP looks at in one go; a body of fewer lines than that is cut in the first piece.
+TOP_PIECE = 64 * 1024
+
+UNIQUE_ID = messages.UNIQUE_ID
 
 IN_USE = Status(4, 2, 1)
 NO_SUCH_LETTER = Status(5, 5, 4)
@@ -59,26 +65,34 @@ class Maildrops:
             raise MaildropInUse
         self._open.add(account.id)
         try:
-            found = await self.database.read(lambda reader: messages.maildrop(reader, account.inbox))
+            found = await self.database.read(lambda reader: _weighed(reader, account.inbox))
         except BaseException:
             self._open.discard(account.id)
             raise
         if found is None:
             self._open.discard(account.id)
             raise Refusal(Status(5, 2, 1), "This account has no mailbox any more")
-        return OpenMaildrop(self, account, found)
+        return OpenMaildrop(self, account, *found)
 
     def release(self, account: int) -> None:
         self._open.discard(account)
 
 
+def _weighed(reader: Reader, mailbox: int) -> tuple[Maildrop, int] | None:
+    """The maildrop and the octets in it, summed once and in the reader's thread."""
+    drop = messages.maildrop(reader, mailbox)
+    return None if drop is None else (drop, sum(drop.sizes))
+
+
 class OpenMaildrop:
     """One session's view. Numbers begin at 1."""
 
-    def __init__(self, drops: Maildrops, account: Account, drop: Maildrop) -> None:
+    def __init__(self, drops: Maildrops, account: Account, drop: Maildrop, octets: int) -> None:
         self._drops = drops
         self._account = account
         self._drop = drop
+        self._octets = octets  # of the letters that are not marked
+        self._octets_in_all = octets
         self._deleted: set[int] = set()
         self._ahead: dict[int, StoredLetter | None] = {}
         self._is_released = False
@@ -86,27 +100,27 @@ class OpenMaildrop:
     def __len__(self) -> int:
         return len(self._drop)
 
-    def numbers(self) -> list[int]:
+    def numbers(self) -> Sequence[int]:
         """Of the letters that are not marked as deleted."""
-        return [number for number in range(1, len(self._drop) + 1) if number not in self._deleted]
+        every = range(1, len(self._drop) + 1)
+        return [number for number in every if number not in self._deleted] if self._deleted else every
 
     def stat(self) -> tuple[int, int]:
         """How many letters, how many octets."""
-        octets = sum(self._drop.sizes) - sum(self._drop.sizes[number - 1] for number in self._deleted)
-        return len(self._drop) - len(self._deleted), octets
+        return len(self._drop) - len(self._deleted), self._octets
 
-    def sizes(self) -> list[tuple[int, int]]:
+    def sizes(self) -> Iterable[tuple[int, int]]:
         """(number, octets), for LIST."""
-        if not self._deleted:
-            return list(enumerate(self._drop.sizes, 1))
-        return [(number, self._drop.sizes[number - 1]) for number in self.numbers()]
+        return self._numbered(self._drop.sizes)
 
-    def unique_ids(self) -> list[tuple[int, str]]:
-        """(number, unique-id), for UIDL."""
-        emails, name = self._drop.emails, messages.unique_id
+    def unique_ids(self) -> Iterable[tuple[int, int]]:
+        """(number, what UNIQUE_ID formats), for UIDL."""
+        return self._numbered(self._drop.emails)
+
+    def _numbered(self, values: Sequence[int]) -> Iterable[tuple[int, int]]:
         if not self._deleted:
-            return [(number, name(email)) for number, email in enumerate(emails, 1)]
-        return [(number, name(emails[number - 1])) for number in self.numbers()]
+            return enumerate(values, 1)
+        return [(number, values[number - 1]) for number in self.numbers()]
 
     def size(self, number: int) -> int:
         return self._drop.sizes[self._index(number)]
@@ -129,12 +143,13 @@ class OpenMaildrop:
 
     def delete(self, number: int) -> None:
         """Mark; it goes at `commit`."""
-        self._index(number)
+        self._octets -= self._drop.sizes[self._index(number)]
         self._deleted.add(number)
 
     def reset(self) -> None:
         """Unmark everything (RSET)."""
         self._deleted.clear()
+        self._octets = self._octets_in_all
 
     async def commit(self) -> int:
         """Remove what is marked, durably, in one unit; how many. Raises StoreFault, and nothing is removed then."""
@@ -160,32 +175,21 @@ class OpenMaildrop:
         return number - 1
 
 
-def top(letter: Letter, lines: int) -> bytes:
-    """The header, the empty line and the first `lines` lines of the body (RFC 1939 §7, TOP)."""
-    end = letter.header_size
+def top(letter: Letter, lines: int) -> memoryview:
+    """The part of the content that TOP sends: the header, the empty line, `lines` lines of the body (RFC 1939 §7).
+
+    A client may ask for more lines than there are. Nothing is copied but the piece that is looked at.
+    """
     content = letter.content
-    position = end
-    # Lines are looked for in growing pieces, so that ten lines of a huge letter do not read all of it.
-    piece = 16 * 1024
-    while lines > 0 and position < len(content):
-        chunk = bytes(content[position : position + piece])
-        taken, lines = _take_lines(chunk, lines)
-        if not taken:
-            piece *= 2
-            if position + len(chunk) >= len(content):
-                position = len(content)
-            continue
-        position += taken
-    return letter.prefix + bytes(content[:position])
-
-
-def _take_lines(chunk: bytes, lines: int) -> tuple[int, int]:
-    """(octets of whole lines taken, lines still wanted)."""
-    position = 0
-    while lines > 0:
-        end = chunk.find(b"\r\n", position)
-        if end < 0:
-            break
-        position = end + 2
-        lines -= 1
-    return position, lines
+    position = letter.header_size
+    # A line has two octets at least, so many lines of a small rest are all of it: no need to count.
+    while lines > 0 and lines * 2 < len(content) - position:
+        piece = bytes(content[position : position + TOP_PIECE])
+        if piece.endswith(b"\r") and len(piece) > 1:
+            piece = piece[:-1]  # the line may end in the next piece
+        here = piece.count(b"\r\n")
+        if here >= lines:
+            return content[: position + len(piece) - len(piece.split(b"\r\n", lines)[-1])]
+        lines -= here
+        position += len(piece)
+    return content if lines > 0 else content[:position]

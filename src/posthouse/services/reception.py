@@ -16,6 +16,7 @@ from posthouse.ports import BlobStore, Clock
 from posthouse.services.acceptance import Acceptance
 from posthouse.services.delivery import Origin
 from posthouse.services.directory import Directory, Resolution
+from posthouse.services.guard import place_of
 from posthouse.services.incoming import IncomingLetter
 from posthouse.services.limits import RateLimit
 from posthouse.services.transaction import Client, MailTransaction, Receipt, Recipient
@@ -43,7 +44,7 @@ class Reception:
         is_full: Callable[[], bool],
         kind: str = "mx",
     ) -> None:
-        """`rate` counts letters per peer address; `kind` is for the metrics."""
+        """`rate` counts letters per peer's place; `kind` is for the metrics."""
         self.directory = directory
         self.acceptance = acceptance
         self.kind = kind
@@ -59,7 +60,7 @@ class Reception:
         """MAIL FROM. Raises Refusal."""
         if self._is_full():
             raise Refusal(SYSTEM_FULL, "Insufficient storage here, try again later")
-        if not client.peer.is_loopback and not self._rate.take(client.peer.address):
+        if not client.peer.is_loopback and not self._rate.take(place_of(client.peer)):
             raise Refusal(RATE_LIMITED, "Too many letters from your address, try again in a minute")
         self._letters += 1
         return _Arrival(self, client, path, f"{client.peer.trace}-{self._letters:x}")

@@ -97,6 +97,7 @@ class Station:
         server, life = self._server, self._life
         assert server is not None
         assert life is not None
+        self._server = None
         await self.inside(server.stop(DRAIN))
         left = [f"{self.plan.name}: left running after the stop: {task.get_coro()}" for task in life.tasks]
         self.crash()

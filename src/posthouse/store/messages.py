@@ -76,8 +76,11 @@ class Copied:
     target: Ranges
 
 
+UNIQUE_ID = b"e%x"  # formats an email id: UIDL (RFC 1939 §7), EMAILID (RFC 8474 §5.1), JMAP id
+
+
 def unique_id(email: int) -> str:
-    """The text of an email id: UIDL (RFC 1939 §7), EMAILID (RFC 8474 §5.1), JMAP id."""
+    """The text of an email id, as UNIQUE_ID has it."""
     return f"e{email:x}"
 
 

@@ -24,7 +24,15 @@ if TYPE_CHECKING:  # takes a tenth of a second, and `--help` needs none of it
 T = TypeVar("T")
 
 Data = Annotated[
-    Path, typer.Option("--data", envvar="POSTHOUSE_DATA", metavar="DIR", help="The data directory.", show_default=False)
+    Path,
+    typer.Option(
+        "--data",
+        envvar="POSTHOUSE_DATA",
+        metavar="DIR",
+        help="The data directory.",
+        show_default=False,
+        readable=False,  # looked at when it is opened: what is wrong with it is no mistake of usage
+    ),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Answer with one JSON document.")]
 PasswordStdin = Annotated[

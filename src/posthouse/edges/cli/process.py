@@ -3,8 +3,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
-from collections.abc import Iterator, Mapping
+import sys
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -150,7 +152,7 @@ def welcome(data: Path, listens: Mapping[str, list[str]], user: str, password: s
         yield f"        --from {name} --to {name} --header 'Subject: hello'"
     if "submissions" in ports:
         where = f"{_reach(hosts['submissions'])}:{ports['submissions']}"
-        yield f"  printf 'Subject: hello\\n\\nhello\\n' | curl -k --crlf smtps://{where} --user {name}:{secret} \\"
+        yield f"  printf 'From: {name}\\nSubject: hello\\n\\nhello\\n' | curl -k --crlf smtps://{where} --user {name}:{secret} \\"
         yield f"        --mail-from {name} --mail-rcpt {name} -T -"
     yield "Ctrl-C stops it."
     yield ""
@@ -163,16 +165,39 @@ def _reach(host: str) -> str:
 def demo(
     ctx: typer.Context,
     once: Annotated[bool, typer.Option("--once", help="In shortened times, every step checked.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """The story of a letter, live: two servers, an outage, retries, delivery, a login. With --once exits 0 when it
     came true."""
-    raise typer.Exit(guarded(lambda: backend_of(ctx).demo(once=once), as_json=False))
+    _play(lambda: backend_of(ctx).demo(once=once), as_json=as_json)
 
 
 def sim(
     ctx: typer.Context,
     seeds: Annotated[int, typer.Option("--seeds", metavar="N", min=1, help="How many worlds.")] = 1,
     from_seed: Annotated[int, typer.Option("--from", metavar="SEED", min=0, help="The first seed.")] = 0,
+    as_json: AsJson = False,
 ) -> None:
     """Run small simulated worlds, each from its seed. Exits 0 when no seed failed."""
-    raise typer.Exit(guarded(lambda: backend_of(ctx).sim(seeds, from_seed), as_json=False))
+    _play(lambda: backend_of(ctx).sim(seeds, from_seed), as_json=as_json)
+
+
+def _play(work: Callable[[], int], *, as_json: bool) -> None:
+    with _aside() if as_json else contextlib.nullcontext():
+        code = guarded(work, as_json=False)
+    answer({"passed": code == 0}, lambda: None, as_json=as_json)
+    raise typer.Exit(code)
+
+
+@contextlib.contextmanager
+def _aside() -> Iterator[None]:
+    """What is told on the way, also by processes that are started, goes to standard error."""
+    sys.stdout.flush()
+    kept = os.dup(1)
+    os.dup2(2, 1)
+    try:
+        with contextlib.redirect_stdout(sys.stderr):
+            yield
+    finally:
+        os.dup2(kept, 1)
+        os.close(kept)

@@ -38,6 +38,7 @@ T = TypeVar("T", bound=bodies.Body)
 Verb = Callable[[Request], Awaitable[Any]]
 
 MAX_BODY = 1 << 20  # octets of a request that is not a letter: some thousand alias targets
+MAX_DIGITS = 19  # of a 63-bit number
 MAX_MOMENT = 253402300800.0  # the year 10000: no calendar of a mail program goes further
 
 
@@ -132,7 +133,7 @@ class _Api:
         try:
             return msgspec.json.decode(octets, type=kind)
         except msgspec.DecodeError as error:
-            raise BadRequest(str(error)) from None
+            raise BadRequest(f"the body is not the JSON that is wanted: {error}") from None
 
     # --- the server -------------------------------------------------------------------------------
 
@@ -245,7 +246,7 @@ class _Api:
         return {"id": str(made.id), "password": made.text}
 
     async def revoke_app_password(self, request: Request) -> Any:
-        await self._admin.revoke_app_password(request.path_params["address"], request.path_params["number"])
+        await self._admin.revoke_app_password(request.path_params["address"], _id(request.path_params["number"]))
         return {}
 
     # --- letters: import and export ---------------------------------------------------------------
@@ -303,7 +304,7 @@ class _Api:
         return {"letters": letters, "after": following}
 
     async def show_queued(self, request: Request) -> Any:
-        detail = await self._office.queue_desk.show(request.path_params["queue_id"])
+        detail = await self._office.queue_desk.show(_id(request.path_params["queue_id"]))
         if detail is None:
             raise Refusal(BAD_MAILBOX, "no such letter in the queue; `posthouse trace` also knows finished ones")
         return detail
@@ -328,6 +329,8 @@ class _Api:
         what = request.query_params.get("what", "").strip()
         if not what:
             raise BadRequest("say what to trace: what=MESSAGE-ID, ADDRESS or QUEUE-ID")
+        if what.isdigit():
+            _number(what)
         return await self._office.queue_desk.trace(what)
 
 
@@ -342,6 +345,8 @@ async def _read(request: Request, limit: int) -> bytes:
 
 def _selection(text: str) -> Selection:
     """Nothing said means the whole queue."""
+    if text.strip().isdigit():
+        _number(text.strip())
     return Selection.parse(text) if text.strip() else Selection()
 
 
@@ -350,9 +355,16 @@ def _words(text: str) -> tuple[str, ...]:
 
 
 def _number(text: str) -> int:
-    if not (text.isascii() and text.isdigit() and int(text) < 1 << 63):
-        raise BadRequest(f"{text!r} is not a number")
-    return int(text)
+    if not (text.isascii() and text.isdigit() and len(text) <= MAX_DIGITS):
+        raise BadRequest(f"{text[:MAX_DIGITS]!r} is not a number that is known here")
+    return _id(int(text))
+
+
+def _id(number: int) -> int:
+    """Ids have 63 bits, and so has every number that a database takes."""
+    if number >= 1 << 63:
+        raise BadRequest(f"{number} is not a number that is known here")
+    return number
 
 
 def _moment(text: str) -> float:

@@ -3,9 +3,12 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 import msgspec
+
+
+Octets = Annotated[int, msgspec.Meta(ge=0, le=1 << 62)]
 
 
 class Body(msgspec.Struct, forbid_unknown_fields=True):
@@ -28,7 +31,7 @@ class NewAccount(Body):
     address: str
     password: str | None = None
     password_hash: str | None = None
-    quota: int | None = None
+    quota: Octets | None = None
     language: Literal["en", "zh"] = "en"
     is_admin: bool = False
     display_name: str = ""
@@ -39,7 +42,7 @@ class ChangedAccount(Body):
 
     password: str | None = None
     password_hash: str | None = None
-    quota: int | None = None
+    quota: Octets | None = None
     language: Literal["en", "zh"] | None = None
     is_admin: bool | None = None
     is_active: bool | None = None

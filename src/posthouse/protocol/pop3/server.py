@@ -2,12 +2,13 @@
 """Pop3Server: the server side of POP3 (RFC 1939, 2449, 2595, 5034, 6856). Octets in, events out; answers back.
 
 Invariant: one event at a time, answered exactly once; letters leave through `letter` alone, which stuffs dots.
+A long answer is made piece by piece as it goes out, so a letter of any size costs one piece of memory.
 """
 
 from __future__ import annotations
 
 import base64
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from posthouse.ports import TlsInfo
 from posthouse.protocol.engine import LocalProtocolError, Signal
@@ -26,9 +27,13 @@ from posthouse.protocol.pop3.events import (
     Quit,
     Stls,
     User,
+    Utf8,
 )
-from posthouse.protocol.pop3.replies import stuffed
+from posthouse.protocol.pop3.replies import numbered, stuffed
 from posthouse.protocol.pop3.table import COMMANDS, State
+
+# Octets of one answer that are made at once; the rest waits until they are on their way.
+BATCH = 256 * 1024
 
 _PAUSED = Signal.PAUSED
 _NEED_DATA = Signal.NEED_DATA
@@ -48,8 +53,11 @@ class Pop3Server:
         self._then: State | None = None  # where +OK leads
         self._inbox = Inbox(table.MAX_AUTH_LINE)
         self._out: list[bytes | memoryview] = []
+        self._rest: Iterator[bytes | memoryview] | None = None  # of the answer that goes out now
+        self.is_utf8 = False  # UTF8 was said and accepted (RFC 6856 §2.1)
         self._start_tls = False
         self._is_stopping = False
+        self._must_close = False  # with the next answer
         self._is_gone = False  # Disconnected was given
 
     # --- engine -----------------------------------------------------------------------------------
@@ -62,6 +70,9 @@ class Pop3Server:
     def next_event(self) -> Event | Signal:
         if self._awaiting is not None:
             return _PAUSED
+        if self._rest is not None:
+            self._pull(self._rest)
+            return Signal.MORE
         if self._start_tls:
             self._start_tls = False
             return Signal.START_TLS
@@ -87,7 +98,7 @@ class Pop3Server:
     def wait_limit(self) -> float | None:
         if self._is_stopping:
             return table.DRAIN_WAIT
-        return table.COMMAND_WAIT if self.state in (State.TRANSACTION, State.UPDATE) else table.LOGIN_WAIT
+        return table.COMMAND_WAIT
 
     def tls_started(self, tls: TlsInfo) -> None:
         """After START_TLS; or before the first event, where the connection began with TLS."""
@@ -99,13 +110,14 @@ class Pop3Server:
         self.offers_tls = False
 
     def timed_out(self) -> None:
-        # RFC 1939 §3: close without removing anything, and send nothing; a word helps people all the same.
-        self._say_goodbye("-ERR [SYS/TEMP] Time is up\r\n")
+        """RFC 1939 §3: close "without removing any messages or sending any response to the client"."""
+        self._close()
 
     def shut_down(self) -> None:
         """At the next pause between commands."""
         self._is_stopping = True
-        if self._awaiting is None and self.state in (State.AUTHORIZATION, State.TRANSACTION):
+        is_idle = self._awaiting is None and self._rest is None
+        if is_idle and self.state in (State.AUTHORIZATION, State.TRANSACTION):
             self._say_goodbye("-ERR [SYS/TEMP] The server is stopping\r\n")
 
     @property
@@ -138,9 +150,15 @@ class Pop3Server:
         self.state = State.AUTHENTICATING
 
     def listing(self, text: str, lines: Iterable[str]) -> None:
-        """A multi-line answer of short lines that do not begin with a dot."""
+        """A multi-line answer of a few short lines that do not begin with a dot; see `table` for many."""
         body = "\r\n".join(lines)
         self._out.append(f"+OK {text}\r\n{body}\r\n.\r\n".encode() if body else f"+OK {text}\r\n.\r\n".encode())
+        self._answered(is_success=True)
+
+    def table(self, text: str, row: bytes, pairs: Iterable[tuple[int, int]]) -> None:
+        """LIST or UIDL: a line for each pair, `row` such as b"%d %d". Any number of them."""
+        self._out.append(f"+OK {text}\r\n".encode())
+        self._pull(numbered(row, pairs))
         self._answered(is_success=True)
 
     def letter(self, text: str, parts: Sequence[bytes | memoryview], *, has_dot_lines: bool) -> None:
@@ -149,8 +167,21 @@ class Pop3Server:
         Without dot lines the parts are sent as they are, not copied.
         """
         self._out.append(f"+OK {text}\r\n".encode())
-        self._out.extend(stuffed(parts, has_dot_lines=has_dot_lines))
+        self._pull(stuffed(parts, has_dot_lines=has_dot_lines))
         self._answered(is_success=True)
+
+    def _pull(self, pieces: Iterator[bytes | memoryview]) -> None:
+        """Make the next batch of an answer ready to go."""
+        size = 0
+        for piece in pieces:
+            self._out.append(piece)
+            size += len(piece)
+            if size >= BATCH:
+                self._rest = pieces
+                return
+        self._rest = None
+        if self._is_stopping and self._awaiting is None:
+            self.shut_down()
 
     def _answered(self, *, is_success: bool) -> None:
         event, self._awaiting = self._awaiting, None
@@ -158,7 +189,7 @@ class Pop3Server:
             if self.state is State.CLOSED:
                 return
             raise LocalProtocolError("no event waits for an answer")
-        if isinstance(event, Quit) or (isinstance(event, Opened) and not is_success):
+        if self._must_close or isinstance(event, Quit) or (isinstance(event, Opened) and not is_success):
             self._close()
         elif is_success:
             if isinstance(event, Stls):
@@ -166,6 +197,8 @@ class Pop3Server:
                 self._start_tls = True
             if isinstance(event, User):
                 self._name = event.name
+            if isinstance(event, Utf8):
+                self.is_utf8 = True
             if self._then is not None:
                 self.state = self._then
         elif isinstance(event, Pass | AuthStart | AuthResponse):
@@ -194,6 +227,8 @@ class Pop3Server:
         return Disconnected()
 
     def _command(self, line: bytes | Line) -> Event:
+        if line is Line.ENDLESS:
+            return self._hopeless()
         if not isinstance(line, bytes) or len(line) + 2 > table.MAX_LINE:
             return self._refuse("The line is too long")
         if b"\0" in line or b"\r" in line or b"\n" in line:
@@ -221,6 +256,8 @@ class Pop3Server:
                 return self._give(Pass(self._name, password), row.then)
             case Stls() if not self.offers_tls:
                 return self._refuse("TLS is active already" if self.tls else "TLS is not available here")
+            case Stls() if self.is_utf8:
+                return self._refuse("STLS comes before UTF8")  # RFC 6856 §2.1: clients MUST NOT, we may refuse
             case AuthList():
                 return self._give(event)  # a list is no login: the state stays
             case Quit() if self.state is State.TRANSACTION:
@@ -236,6 +273,8 @@ class Pop3Server:
 
     def _response(self, line: bytes | Line) -> Event:
         self.state = State.AUTHORIZATION
+        if line is Line.ENDLESS:
+            return self._hopeless()
         if not isinstance(line, bytes):
             return self._refuse("The response is too long", "AUTH")
         if line == b"*":
@@ -245,6 +284,11 @@ class Pop3Server:
         except CommandFault as fault:
             return self._refuse(fault.text, fault.code)
 
+    def _hopeless(self) -> Event:
+        """The line has no end in sight: one answer, and the connection closes behind it."""
+        self._must_close = True
+        return self._refuse("The line does not end, closing")
+
     def _say_goodbye(self, text: str) -> None:
         if self.state not in (State.CLOSED, State.SECURING):
             self._out.append(text.encode())
@@ -253,5 +297,6 @@ class Pop3Server:
     def _close(self) -> None:
         self.state = State.CLOSED
         self._awaiting = None
+        self._rest = None
         self._start_tls = False
         self._inbox.clear()

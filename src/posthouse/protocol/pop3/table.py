@@ -66,7 +66,8 @@ COMMANDS: dict[bytes, Command] = {
 MAX_LINE = 2048
 MAX_AUTH_LINE = 12288  # of a response within AUTH: as SMTP allows (RFC 4954 §4)
 
-# Seconds without a command. RFC 1939 §3: the autologout timer must be at least ten minutes.
+# Seconds without a command. RFC 1939 §3: an autologout timer "MUST be of at least 10 minutes' duration". It is the
+# session's, and the session begins with the greeting: nothing there allows less before login. What strangers may
+# hold open is bounded by connections per address, not by time.
 COMMAND_WAIT = 600.0
-LOGIN_WAIT = 60.0  # before anybody has logged in there is no maildrop to protect, and strangers hold connections
 DRAIN_WAIT = 10.0  # for what is under way when the server stops

@@ -31,6 +31,7 @@ def out_of_order(text: str) -> Reply:
 
 
 LINE_TOO_LONG = Reply.of(500, (5, 5, 2), "Line too long")
+ENDLESS_LINE = Reply.of(500, (5, 5, 2), "The line does not end; closing, as what follows is no command")
 LINE_HAS_BARE_ENDS = Reply.of(500, (5, 5, 2), "Bare CR or LF in a command line: lines end with CRLF")
 LINE_HAS_NUL = Reply.of(500, (5, 5, 2), "NUL in a command line")
 UNKNOWN_COMMAND = Reply.of(500, (5, 5, 1), "Command not recognized")

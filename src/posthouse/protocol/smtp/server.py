@@ -325,7 +325,8 @@ class SmtpServer:
         if self.state is _AUTHENTICATING:
             return self._auth_line(line)
         if not isinstance(line, bytes):
-            return self._error(faults.LINE_TOO_LONG)
+            self._must_close = line is Line.ENDLESS
+            return self._error(faults.ENDLESS_LINE if self._must_close else faults.LINE_TOO_LONG)
         if b"\r" in line or b"\n" in line:
             return self._error(faults.LINE_HAS_BARE_ENDS)
         if b"\0" in line:
@@ -394,7 +395,8 @@ class SmtpServer:
         """A client's response within AUTH: `base64 / "*"` (RFC 4954 §4)."""
         self.state = State.IDENTIFIED  # a refused line ends the exchange; a good one is answered from here
         if not isinstance(line, bytes):
-            return self._error(faults.AUTH_LINE_TOO_LONG)
+            self._must_close = line is Line.ENDLESS
+            return self._error(faults.ENDLESS_LINE if self._must_close else faults.AUTH_LINE_TOO_LONG)
         if line == b"*":
             return self._error(faults.AUTH_CANCELLED)
         try:
