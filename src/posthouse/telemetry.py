@@ -25,7 +25,7 @@ def configure(*, as_json: bool, level: str = "info") -> None:
         structlog.processors.TimeStamper(fmt="iso", utc=True),
     ]
     if as_json:
-        # Without the local variables of each frame, which structlog adds by itself: passwords and letters are among them.
+        # Without the local variables of each frame, which structlog would add: passwords and letters are among them.
         trace = structlog.tracebacks.ExceptionDictTransformer(show_locals=False)
         processors += [structlog.processors.ExceptionRenderer(trace), structlog.processors.JSONRenderer(_json)]
     else:

@@ -5,13 +5,14 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-import structlog
 from typer.testing import CliRunner
 
+from posthouse import telemetry
 from posthouse.__main__ import Program
 from posthouse.edges.cli.application import app
 from posthouse.edges.cli.backend import Plan
@@ -52,11 +53,18 @@ class Line:
         return str(result.stderr)
 
 
-@pytest.fixture(scope="session")
-def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
+@pytest.fixture(scope="package", autouse=True)
+def quiet() -> Iterator[None]:
+    """A command sets up the log of its process; the test runner's process has many."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(telemetry, "configure", lambda **_: None)
+        yield
+
+
+@pytest.fixture(scope="package")
+def template(quiet: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("edges") / "template"
     Program().create(folder, Plan("mail.alice.test", "alice.test", ADMIN, PASSWORD, {"smtp": ["127.0.0.1:0"]}))
-    structlog.reset_defaults()
     return folder
 
 

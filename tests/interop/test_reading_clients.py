@@ -7,6 +7,7 @@ import mailbox
 import os
 import poplib
 import pty
+import shutil
 import ssl
 import subprocess
 from pathlib import Path
@@ -15,7 +16,7 @@ import pytest
 
 from .house import ALICE, BOB, PASSWORD, House
 from .letters import ATTACHMENT, letter
-from .programs import PATIENCE, ROOT, require, run
+from .programs import PATIENCE, require, run
 
 pytestmark = pytest.mark.interop
 
@@ -146,24 +147,30 @@ def test_mpop(house: House, waiting: list[bytes], tmp_path: Path, mechanism: str
 
 
 @pytest.mark.parametrize("tls", TLS)
-def test_getmail(house: House, waiting: list[bytes], tmp_path: Path, tls: str) -> None:
+def test_getmail(house: House, waiting: list[bytes], base: Path, tls: str) -> None:
+    """It knows no STLS, so without TLS it needs a listener where a password may be sent in the clear."""
     require("getmail")
-    for part in ("new", "cur", "tmp"):
-        (tmp_path / "box" / part).mkdir(parents=True)
+    folder = base / f"getmail-{tls}"
+    folder.mkdir(mode=0o755)
+    box = folder / "box"
+    mailbox.Maildir(box).close()
+    as_root = os.geteuid() == 0  # it does not deliver as root
+    if as_root:
+        for path in (box, *box.iterdir()):
+            shutil.chown(path, "nobody")
     kind = "SimplePOP3SSLRetriever" if tls == "implicit" else "SimplePOP3Retriever"
-    # getmail knows no STLS, so without TLS it needs a listener where a password may be sent in the clear.
     trust = f"ca_certs = {house.certificate}\n" if tls == "implicit" else ""
 
-    def fetch(delete: bool) -> list[bytes]:
-        (tmp_path / "getmailrc").write_text(
+    def fetch(*, delete: bool) -> list[bytes]:
+        (folder / "getmailrc").write_text(
             f"[retriever]\ntype = {kind}\nserver = localhost\nport = {port(house, tls)}\nusername = {BOB}\n"
             f"password = {PASSWORD}\n{trust}"
-            f"[destination]\ntype = Maildir\npath = {tmp_path / 'box'}/\n"
+            f"[destination]\ntype = Maildir\npath = {box}/\n{'user = nobody' if as_root else ''}\n"
             f"[options]\nread_all = false\ndelete = {delete}\ndelivered_to = false\nreceived = false\nverbose = 1\n"
         )
-        run(["getmail", "--getmaildir", tmp_path, "--rcfile", "getmailrc"])
-        found = sorted(path.read_bytes() for path in (tmp_path / "box" / "new").iterdir())
-        for path in (tmp_path / "box" / "new").iterdir():
+        run(["getmail", "--getmaildir", folder, "--rcfile", "getmailrc"])
+        found = sorted(path.read_bytes() for path in (box / "new").iterdir())
+        for path in (box / "new").iterdir():
             path.unlink()
         return found
 
@@ -173,22 +180,31 @@ def test_getmail(house: House, waiting: list[bytes], tmp_path: Path, tls: str) -
     assert len(fetch(delete=True)) == 1
 
 
+def without_status(octets: bytes) -> bytes:
+    head, _, body = octets.partition(b"\n\n")
+    kept = [line for line in head.split(b"\n") if not line.startswith((b"Status:", b"Content-Length:", b"Lines:"))]
+    return b"\n".join(kept) + b"\n\n" + body
+
+
 # --- mutt -----------------------------------------------------------------------------------------
 
 
-def test_mutt(house: House, waiting: list[bytes], tmp_path: Path) -> None:
+@pytest.mark.parametrize("mechanism", ["scram-sha-256", "plain", "user"])
+def test_mutt(house: House, waiting: list[bytes], tmp_path: Path, mechanism: str) -> None:
     """It opens the maildrop on a terminal, copies every letter into an mbox, deletes them and leaves."""
     require("mutt")
     box = tmp_path / "box"
-    box.touch()
+    mailbox.Maildir(box).close()
     config = tmp_path / "muttrc"
     config.write_text(
-        f'set pop_user = "{BOB}"\nset pop_pass = "{PASSWORD}"\nset ssl_force_tls = yes\nset mbox_type = mbox\n'
+        f'set pop_user = "{BOB}"\nset pop_pass = "{PASSWORD}"\nset pop_authenticators = "{mechanism}"\n'
         f'set certificate_file = "{house.certificate}"\nset ssl_ca_certificates_file = "{house.certificate}"\n'
+        f'set mbox_type = Maildir\nset mbox = "{tmp_path}/none"\nset spoolfile = "{box}"\nset ssl_force_tls = yes\n'
         "set confirmappend = no\nset confirmcreate = no\nset delete = yes\nset quit = yes\nset wait_key = no\n"
-        "set copy_decode_weed = no\nset charset = utf-8\nset pop_delete = yes\n"
+        "set move = no\nset charset = utf-8\n"
     )
-    keys = f"<tag-pattern>~A<enter><tag-prefix><copy-message>{box}<enter><tag-prefix><delete-message><quit>"
+    copies = (f"<jump>{number}<enter><copy-message><kill-line>{box}<enter>" for number in (1, 2, 3))
+    keys = "".join(copies) + "<delete-pattern>~A<enter><quit>"
     master, slave = pty.openpty()
     url = f"pops://localhost:{house.ports['pop3s']}/"
     with subprocess.Popen(
@@ -208,8 +224,9 @@ def test_mutt(house: House, waiting: list[bytes], tmp_path: Path) -> None:
             pass  # the terminal ends with the program
         assert process.wait(PATIENCE) == 0, said.decode("utf-8", "replace")
     os.close(master)
-    found = [unix(message.as_bytes()) for message in mailbox.mbox(box)]
-    assert len(found) == 3, said.decode("utf-8", "replace")
+    found = sorted(path.read_bytes() for part in ("new", "cur") for path in (box / part).iterdir())
+    # It adds a Status field to what it copies.
+    assert [without_status(each) for each in found] == sorted(unix(octets) for octets in waiting), said[-500:]
     assert house.letters(BOB) == []
 
 
@@ -221,21 +238,25 @@ def test_poplib(house: House, waiting: list[bytes], tls: str) -> None:
     """CAPA, UIDL, TOP, DELE with RSET, and two maildrops at once are one too many."""
     context = ssl.create_default_context(cafile=str(house.certificate))
 
-    def log_in() -> poplib.POP3:
+    def connect() -> poplib.POP3:
         if tls == "implicit":
             pop3: poplib.POP3 = poplib.POP3_SSL("localhost", port(house, tls), context=context, timeout=PATIENCE)
         else:
             pop3 = poplib.POP3("localhost", port(house, tls), timeout=PATIENCE)
             pop3.stls(context)
+        return pop3
+
+    def log_in(pop3: poplib.POP3) -> poplib.POP3:
         pop3.user(BOB)
         pop3.pass_(PASSWORD)
         return pop3
 
-    first = log_in()
+    first = log_in(connect())
     assert {"TOP", "UIDL", "PIPELINING", "RESP-CODES", "SASL"} <= set(first.capa())
     assert first.stat() == (3, sum(map(len, waiting)))
     with pytest.raises(poplib.error_proto, match="IN-USE"):
-        log_in()
+        log_in(second := connect())
+    second.close()
     uidls = first.uidl()[1]
     head, _, rest = waiting[0].partition(b"\r\n\r\n")
     assert b"\r\n".join(first.top(1, 3)[1]) == head + b"\r\n\r\n" + b"\r\n".join(rest.split(b"\r\n")[:3])
@@ -243,17 +264,16 @@ def test_poplib(house: House, waiting: list[bytes], tls: str) -> None:
     first.rset()
     first.dele(2)
     first.quit()
-    second = log_in()
-    assert [line.split()[1] for line in second.uidl()[1]] == [line.split()[1] for line in (uidls[0], uidls[2])]
-    second.quit()
+    third = log_in(connect())
+    assert [line.split()[1] for line in third.uidl()[1]] == [line.split()[1] for line in (uidls[0], uidls[2])]
+    third.quit()
     assert house.letters(BOB) == [waiting[0], waiting[2]]
     assert house.letters(ALICE) == []
 
 
-def test_the_certificate_is_checked(house: House, tmp_path: Path) -> None:
+def test_the_certificate_is_checked(house: House) -> None:
     """What the tests above rest on: a client that does not know the certificate does not log in."""
     require("curl")
     url = f"pop3s://localhost:{house.ports['pop3s']}/"
     said = run(["curl", "--silent", "--show-error", "--user", f"{BOB}:{PASSWORD}", url], codes=(60,))
     assert "certificate" in said
-    assert ROOT.is_dir()

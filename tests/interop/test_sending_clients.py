@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import email
+import email.policy
 import smtplib
 import ssl
 from pathlib import Path
@@ -135,12 +137,10 @@ def test_mutt(house: House, tmp_path: Path, mechanism: str, tls: str) -> None:
         env={"HOME": str(tmp_path)},
     )
     [found] = house.take(BOB)
-    import email.policy
-
     parsed = email.message_from_bytes(found, policy=email.policy.default)
     assert parsed["Subject"] == "驿站 mutt"
     first, second = parsed.iter_parts()
-    assert first.get_content() == text
+    assert first.get_content().replace("\r\n", "\n") == text
     assert second.get_content() == file.read_bytes()
 
 

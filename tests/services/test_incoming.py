@@ -7,7 +7,7 @@ import pytest
 
 from posthouse.outcome import Refusal
 from posthouse.ports import BlobLocation
-from posthouse.services.incoming import SPOOL_ABOVE, IncomingLetter
+from posthouse.services.incoming import MAX_PIECES, SPOOL_ABOVE, IncomingLetter
 
 
 class MemorySpool:
@@ -104,3 +104,13 @@ async def test_discard_ends_the_spool() -> None:
     await incoming.add(HEADER + b"x" * SPOOL_ABOVE)
     await incoming.discard()
     assert blobs.spools[0].is_discarded
+
+
+async def test_tiny_pieces_cost_no_more_memory_than_the_letter() -> None:
+    """BDAT 2 again and again, or a segment per octet: an object for each piece would take twenty times its size."""
+    incoming = IncomingLetter(MemoryBlobs())
+    body = b"ab" * (10 * MAX_PIECES)
+    for chunk in pieces(HEADER + body, 2):
+        await incoming.add(chunk)
+        assert len(incoming._chunks) <= MAX_PIECES
+    assert (await incoming.finish()).content.octets == HEADER + body

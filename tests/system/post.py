@@ -151,7 +151,7 @@ class Post:
     async def queued(self) -> list[tuple[str, str, str]]:
         """(recipient, next hop, state) of all that is in the queue."""
         return await self.house.database.read(
-            lambda reader: reader.rows("SELECT address, next_hop, state FROM queue_recipient ORDER BY id")  # type: ignore[return-value, arg-type]
+            lambda reader: reader.rows("SELECT address, next_hop, state FROM queue_recipient ORDER BY id")
         )
 
     @property

@@ -17,13 +17,13 @@ PATIENCE = 20.0
 class Wire:
     """Implements the transcripts' `Wire`."""
 
-    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, trusting: ssl.SSLContext) -> None:
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, trusting: ssl.SSLContext | None) -> None:
         self._reader = reader
         self._writer = writer
         self._trusting = trusting
 
     @classmethod
-    async def open(cls, port: int, trusting: ssl.SSLContext, *, is_tls: bool = False) -> Self:
+    async def open(cls, port: int, trusting: ssl.SSLContext | None, *, is_tls: bool = False) -> Self:
         reader, writer = await asyncio.open_connection(
             "127.0.0.1", port, ssl=trusting if is_tls else None, server_hostname="mail.example.test" if is_tls else None
         )
@@ -81,6 +81,7 @@ class Wire:
         self._writer.transport.abort()
 
     async def start_tls(self) -> None:
+        assert self._trusting is not None
         async with asyncio.timeout(PATIENCE):
             await self._writer.start_tls(self._trusting, server_hostname="mail.example.test")
 
@@ -88,7 +89,7 @@ class Wire:
 
     async def reply(self) -> str:
         """One reply of one or more lines, joined by newlines; "" when the server has closed."""
-        lines = []
+        lines: list[str] = []
         while True:
             line = await self.line()
             if line is None:

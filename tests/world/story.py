@@ -6,7 +6,6 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
-from posthouse.sim.people import Person
 from posthouse.sim.station import Plan, Station
 from posthouse.sim.world import World, run
 
@@ -30,9 +29,6 @@ class Story:
         story = (await station.inside(station.house.queue_desk.trace(message_id)))[0]
         wall = station.house.machine.clock.wall() - self.world.now
         return [attempt.at - wall for attempt in story.attempts]
-
-    async def inbox(self, person: Person) -> list[bytes]:
-        return await person.read()
 
 
 def play(script: Callable[[Story], Awaitable[T]], seed: int = 1) -> T:

@@ -18,6 +18,8 @@ from tests.world.story import Story, play
 EVERYTHING = Selection()
 # Seconds that an attempt may be late: connecting, the group commits and the look of the dispatcher.
 SLACK = 2.0
+# Crashes, one per start, so many seconds apart: as long as two group commits may take, and around the answer.
+STEPS, STEP = 40, 0.0015
 
 
 def test_a_letter_arrives() -> None:
@@ -114,6 +116,35 @@ def test_a_crash_loses_nothing(after: float) -> None:
         await asyncio.sleep(HOUR)
         arrived = {message_id_of(letter) for letter in await story.bob.read()}
         assert arrived == {each.message_id.strip("<>") for each in written}
+        assert await story.alices.findings() == []
+
+    play(script)
+
+
+def test_a_crash_at_any_moment_of_a_submission() -> None:
+    """DESIGN §2: no 250 before the commit. The server dies later and later in the session; what it had accepted
+    until then arrives, each time, with what it accepts after its next start."""
+
+    async def script(story: Story) -> None:
+        await story.alices.start()
+        await story.bobs.start()
+        sent = await story.alice.submit(story.alice.letter(["bob@bob.test"], "In peace\r\n"))
+        (line,) = [each for each in story.world.log if " alice: accepted " in each]
+        moment = float(line.split()[0]) - sent.at  # of the answer, from the beginning of the session
+        written = [sent]
+        for step in range(STEPS):
+            letter = story.alice.letter(["bob@bob.test"], f"Step {step}\r\n")
+            written.append(letter)
+            submitting = asyncio.create_task(story.alice.submit(letter))
+            await asyncio.sleep(moment + (step - STEPS / 2) * STEP)
+            story.alices.crash()
+            await asyncio.gather(submitting, return_exceptions=True)
+            await story.alices.start()
+        await asyncio.sleep(HOUR)
+        accepted = {each.message_id.strip("<>") for each in written if each.accepted}
+        arrived = {message_id_of(letter) for letter in await story.bob.read()}
+        assert 1 < len(accepted) < len(written)
+        assert accepted <= arrived
         assert await story.alices.findings() == []
 
     play(script)

@@ -61,7 +61,7 @@ def first_text(letter: EmailMessage) -> str:
     part = letter.get_body(("plain",)) or next(
         (each for each in letter.walk() if each.get_content_type() == "text/plain"), None
     )
-    return str(part.get_content()).strip() if isinstance(part, EmailMessage) else ""
+    return str(part.get_content()).replace("\r\n", "\n").strip() if isinstance(part, EmailMessage) else ""
 
 
 def _parsed(octets: bytes) -> EmailMessage:

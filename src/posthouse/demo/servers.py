@@ -61,7 +61,8 @@ class DemoServer:
     def found(self, pace: Pace, routes: Mapping[str, int], gone: Sequence[str] = ()) -> None:
         """Make the data directory, with the account and the demo's settings. Blocks for a second."""
         listen = {"smtp": [f"{LOOPBACK}:{self.smtp}"]} | {
-            name: [f"{LOOPBACK}:0"] for name in ("submission", "pop3s")  # 0: any free port; the server says which
+            name: [f"{LOOPBACK}:0"]
+            for name in ("submission", "pop3s")  # 0: any free port; the server says which
         }
         founding.found(self.folder, Plan(self.hostname, self.domain, self.user, self.password, listen))
         text = config_file.render(
@@ -106,12 +107,15 @@ class DemoServer:
             return
         with contextlib.suppress(ProcessLookupError):
             process.send_signal(signal.SIGTERM)
-            try:
-                async with asyncio.timeout(STOP_SECONDS):
-                    await process.wait()
-            except BaseException:
+        try:
+            async with asyncio.timeout(STOP_SECONDS):
+                await process.wait()
+        except TimeoutError:
+            raise ServerFault(f"the server of {self.domain} did not stop within {STOP_SECONDS:.0f} seconds") from None
+        finally:
+            if process.returncode is None:
                 process.kill()
-                raise
+                await process.wait()
 
     # --- the admin API ----------------------------------------------------------------------------
 

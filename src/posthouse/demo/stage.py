@@ -11,6 +11,7 @@ from email.message import EmailMessage
 from rich.console import Console
 from rich.markup import escape
 from rich.panel import Panel
+from rich.table import Table
 from rich.text import Text
 
 from posthouse.demo.programs import first_text
@@ -35,7 +36,9 @@ class Stage:
     def say(self, text: str, *, style: str = "", at: float | None = None) -> None:
         """One line, at the time it happened (now, unless it is told)."""
         moment = datetime.fromtimestamp(self._clock.wall() if at is None else at, UTC).astimezone()
-        self._console.print(Text.assemble((f"  {moment:%H:%M:%S}  ", "dim"), (text, style)))
+        line = Table.grid(padding=(0, 2, 0, 0))  # so that a long text goes on under its beginning
+        line.add_row(Text(f"  {moment:%H:%M:%S}", "dim"), Text(text, style))
+        self._console.print(line)
 
     def good(self, text: str) -> None:
         self.say(f"✓ {text}", style="green")

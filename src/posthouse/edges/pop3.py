@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import assert_never
 
 from posthouse import __version__
+from posthouse.mail.downgrade import surrogate
 from posthouse.outcome import AUTH_FAILED, Refusal
 from posthouse.ports import Peer, StoreFault, TlsInfo
 from posthouse.protocol.pop3 import events as event_types
@@ -18,7 +19,7 @@ from posthouse.protocol.pop3.events import Event
 from posthouse.protocol.pop3.server import Pop3Server
 from posthouse.services.directory import Account
 from posthouse.services.login import Login, SaslExchange, Success
-from posthouse.services.maildrop import MaildropInUse, Maildrops, OpenMaildrop, top
+from posthouse.services.maildrop import UNIQUE_ID, Letter, MaildropInUse, Maildrops, OpenMaildrop, top
 from posthouse.telemetry import Log, Metrics
 
 MAX_TARPIT = 10.0  # seconds; see edges/smtp.py
@@ -74,15 +75,16 @@ class Pop3Session:
         match event:
             case event_types.Retr():
                 letter = await self._maildrop.retrieve(event.number)
-                parts: list[bytes | memoryview] = [letter.prefix, letter.content]
-                self.engine.letter(f"{letter.size} octets", parts, has_dot_lines=letter.has_dot_lines)
+                parts = self._readable(letter, letter.content)
+                octets = sum(map(len, parts))
+                self.engine.letter(f"{octets} octets", parts, has_dot_lines=letter.has_dot_lines)
             case event_types.Dele():
                 self._maildrop.delete(event.number)
                 self.engine.ok(f"Letter {event.number} goes at QUIT")
             case event_types.Top():
                 letter = await self._maildrop.retrieve(event.number)
-                octets = top(letter, event.lines)
-                self.engine.letter("Top of the letter", [octets], has_dot_lines=letter.has_dot_lines)
+                parts = self._readable(letter, top(letter, event.lines))
+                self.engine.letter("Top of the letter", parts, has_dot_lines=letter.has_dot_lines)
             case event_types.Stat():
                 count, octets_in_all = self._maildrop.stat()
                 self.engine.ok(f"{count} {octets_in_all}")
@@ -135,7 +137,7 @@ class Pop3Session:
                 self._maildrop.reset()
                 engine.ok("Nothing is marked")
             case event_types.Utf8():
-                engine.ok("UTF-8 it is")  # letters are sent as they are in either mode (RFC 6856 §2.1)
+                engine.ok("UTF-8 it is")
             case event_types.Lang():
                 self._lang(event.tag)
             case event_types.Disconnected():
@@ -210,14 +212,29 @@ class Pop3Session:
             self.engine.ok(f"{number} {drop.size(number)}")
             return
         count, octets = drop.stat()
-        self.engine.listing(f"{count} letters ({octets} octets)", [f"{n} {size}" for n, size in drop.sizes()])
+        # RFC 6856 §2.1: the size SHOULD be that of what RETR sends. For a letter that goes as a surrogate it is that
+        # of the letter itself, which RFC 6858 §4 allows: no letter is read to make a list, and a size must not change
+        # within a session. The +OK to RETR tells the true one.
+        self.engine.rows(f"{count} letters ({octets} octets)", b"%d %d", drop.sizes())
 
     def _uidl(self, number: int | None) -> None:
         drop = self._maildrop
         if number is not None:
             self.engine.ok(f"{number} {drop.unique_id(number)}")
             return
-        self.engine.listing("Unique-ids", [f"{n} {name}" for n, name in drop.unique_ids()])
+        self.engine.rows("Unique-ids", b"%d " + UNIQUE_ID, drop.unique_ids())
+
+    def _readable(self, letter: Letter, content: memoryview) -> list[bytes | memoryview]:
+        """The letter with this much of its content, its header in ASCII unless UTF8 was said (RFC 6856 §2.1).
+
+        The body goes as it is: eight bits there are MIME's, and no surrogate's business.
+        """
+        if self.engine.is_utf8:
+            return [letter.prefix, content]
+        header = bytes(content[: letter.header_size])
+        if header.isascii() and letter.prefix.isascii():
+            return [letter.prefix, content]
+        return [surrogate(letter.prefix + header), content[letter.header_size :]]
 
     async def _quit(self, *, is_update: bool) -> None:
         if not is_update:

@@ -223,11 +223,11 @@ class _ListReader:
 
     def _finish_member(self) -> None:
         if self._angle is not None:
-            name = self._phrase(self._pieces)
+            shown = self._phrase(self._pieces)
             # Neither `ceo@x <me@x>` nor `<me@x> ceo@x` is grammar, and readers disagree about which one is meant.
-            if self._has_at and name.casefold() != self._angle.strip().casefold():
+            if self._has_at and shown.casefold() != self._angle.strip().casefold():
                 self._is_clean = False
-            self._add(name or decode_header_text(self._comment), _addr_spec(self._angle))
+            self._add(shown or decode_header_text(self._comment), _addr_spec(self._angle))
         elif self._pieces:
             name, text = self._split_bare()
             self._is_clean = self._is_clean and not name  # which of the words is the address is a guess

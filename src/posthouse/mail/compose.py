@@ -50,11 +50,12 @@ def address_field(name: str, members: Sequence[tuple[str, Address]]) -> bytes:
     for display_name, address in members:
         if words:
             words[-1] += ","
-        words += [*_phrase(display_name), f"<{address}>"] if display_name else [str(address)]
+        words += [*phrase(display_name), f"<{address}>"] if display_name else [str(address)]
     return _fold(name, words)
 
 
-def _phrase(text: str) -> list[str]:
+def phrase(text: str) -> list[str]:
+    """A display name as words between which the field may be folded: atoms, a quoted string, encoded words."""
     clean = one_line(text)
     if clean.isascii() and not _ATOMS.fullmatch(clean):
         escaped = clean.replace("\\", "\\\\").replace('"', '\\"')

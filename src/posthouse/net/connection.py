@@ -198,6 +198,8 @@ class Connection(asyncio.Protocol):
             self._is_lost = True  # asyncio tells us nothing of a connection that ends in its handshake
         except asyncio.CancelledError:
             self._transport.abort()
+            if self._held is not None:  # in its handshake: as above, and who stops the server must not wait for it
+                self._is_lost = True
             raise
         except Exception:
             # A defect of ours. Nothing was acknowledged that was not done, so the peer may try again.

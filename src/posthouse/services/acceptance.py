@@ -7,23 +7,27 @@ Invariant: when `accept` returns, all of it is durable; when it raises, nothing 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 from prometheus_client import Counter
 
 from posthouse import outcome
 from posthouse.mail.dsn import Action
 from posthouse.mail.envelope import Notify, ReversePath
-from posthouse.outcome import Outcome
+from posthouse.outcome import Outcome, Refusal
 from posthouse.ports import Database, Transaction
 from posthouse.services.bounce import Bounce, LetterToReport, Notice, Posting
-from posthouse.services.delivery import DELIVERED_HERE, Delivery, Origin, is_list
+from posthouse.services.delivery import DELIVERED_HERE, Delivery, Origin, Plan, RecipientsGone, is_list
 from posthouse.services.incoming import FinishedLetter
 from posthouse.services.transaction import Recipient
 from posthouse.store import letters
 from posthouse.telemetry import Metrics, logger
 
 EXPANDED = Outcome(outcome.DELIVERED, "passed on to the members of the list")
+GONE = Outcome(outcome.BAD_MAILBOX, "the mailbox was removed before the letter could be put into it")
+# Accounts are removed rarely; as many in a row as this within one commit is a cache that does not learn of it.
+MAX_PLANS = 4
 
 
 class Acceptance:
@@ -43,19 +47,26 @@ class Acceptance:
         origin: Origin,
         kind: str,
     ) -> None:
-        """Make the letter durable for all recipients. `kind` is for the metrics. Raises StoreFault."""
-        plan = self._delivery.plan(letter, reverse_path, recipients, origin)
-        unit = plan.run
-        reports = [] if origin.waits else await self._reports(letter, reverse_path, recipients, origin)
-        if reports:
-
-            def unit(tx: Transaction) -> letters.Accepted:
-                accepted = plan.run(tx)
-                for report in reports:
-                    report(tx)
-                return accepted
-
-        accepted = await self._database.write(unit)
+        """Make the letter durable for all recipients. `kind` is for the metrics. Raises StoreFault, and Refusal when
+        nobody is left to take it. If some are left, the sender gets a report about the others."""
+        gone: list[Notice] = []
+        for _ in range(MAX_PLANS):
+            plan = self._delivery.plan(letter, reverse_path, recipients, origin)
+            reports = await self._reports(letter, reverse_path, recipients, origin, gone)
+            try:
+                accepted = await self._database.write(_unit(plan, reports))
+            except RecipientsGone as missing:
+                recipients, more = _without(recipients, missing.accounts, origin.received_at)
+                gone += more
+                self._log.warning(
+                    "accounts are gone since RCPT", trace=origin.trace, recipients=[str(each.path) for each in more]
+                )
+                if not recipients:
+                    raise Refusal(outcome.BAD_MAILBOX, "The mailbox was removed at this moment") from None
+            else:
+                break
+        else:
+            raise Refusal(outcome.SYSTEM_FAULT, "The mailboxes change at this moment, try again later")
         self._delivery.announce(plan)
         if reports:
             self._delivery.announce_report()
@@ -86,11 +97,16 @@ class Acceptance:
         return await self._database.read(lambda reader: letters.room(reader, account, size))
 
     async def _reports(
-        self, letter: FinishedLetter, reverse_path: ReversePath, recipients: Sequence[Recipient], origin: Origin
+        self,
+        letter: FinishedLetter,
+        reverse_path: ReversePath,
+        recipients: Sequence[Recipient],
+        origin: Origin,
+        gone: Sequence[Notice],
     ) -> Sequence[Posting]:
-        notices = []
+        notices = list(gone)
         for recipient in recipients:
-            if recipient.path.notify is None or Notify.SUCCESS not in recipient.path.notify:
+            if origin.waits or recipient.path.notify is None or Notify.SUCCESS not in recipient.path.notify:
                 continue
             if recipient.resolution.is_alias and is_list(recipient.resolution):
                 notices.append(Notice(recipient.path, Action.EXPANDED, EXPANDED, origin.received_at))
@@ -109,3 +125,32 @@ class Acceptance:
             size=letter.size,
         )
         return await self._bounce.prepare(to_report, notices)
+
+
+def _unit(plan: Plan, reports: Sequence[Posting]) -> Callable[[Transaction], letters.Accepted]:
+    if not reports:
+        return plan.run
+
+    def unit(tx: Transaction) -> letters.Accepted:
+        accepted = plan.run(tx)
+        for report in reports:
+            report(tx)
+        return accepted
+
+    return unit
+
+
+def _without(
+    recipients: Sequence[Recipient], accounts: Sequence[int], at: float
+) -> tuple[list[Recipient], list[Notice]]:
+    """The recipients that still lead somewhere without these accounts, and what to say about the others."""
+    left: list[Recipient] = []
+    gone: list[Notice] = []
+    for recipient in recipients:
+        resolution = recipient.resolution
+        still = tuple(each for each in resolution.accounts if each.id not in accounts)
+        if still or resolution.remote or not resolution.accounts:
+            left.append(Recipient(recipient.path, replace(resolution, accounts=still)))
+        else:
+            gone.append(Notice(recipient.path, Action.FAILED, GONE, at))
+    return left, gone

@@ -8,6 +8,7 @@ once for all that waits for it, and its back-off is one row. What was claimed is
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections import deque
 from collections.abc import Coroutine, Sequence
 from dataclasses import dataclass, replace
@@ -34,7 +35,7 @@ from posthouse.services.bounce import Posting
 from posthouse.services.fitting import envelope, obstacle, recipient_limit
 from posthouse.services.lanes import Lane
 from posthouse.services.routing import RouteGone, Routing, RoutingFault
-from posthouse.services.settle import Settlement, Settler
+from posthouse.services.settle import STORE_PAUSES, Settlement, Settler
 from posthouse.store import destinations, queue
 from posthouse.store.queue_rows import LOCAL, Attempt, ClaimedLetter, ClaimedRecipient
 from posthouse.telemetry import logger
@@ -44,6 +45,7 @@ LEASE = 900.0  # seconds; longer than the longest silence within a mail transact
 LINGER = 2.0  # seconds that a connection waits for another letter: a burst shares it, nobody minds an idle one
 BREAKS_ENDURED = 3  # transactions in a row that end a session with nothing delivered, before the host counts as down
 BAD_TARGET_REST = 300.0  # seconds in which an address that did not answer is tried after its equals only
+OUR_FAULT = "a fault of this server"
 MAX_BAD_TARGETS = 1000  # remembered; more dead addresses at once than this is a broken network, not a list
 
 
@@ -124,12 +126,26 @@ class Carrier:
 
     async def _leave(self, lane: Lane, connection: MailConnection | None) -> None:
         try:
-            await self._database.write(lambda tx: self._clear(tx, lane))
-            lane.claimed.clear()
-        except StoreFault as fault:  # they stay claimed by us until the next start
-            self._log.error("not_given_back", next_hop=lane.next_hop, reason=str(fault))
-        if connection is not None:
-            await connection.close()
+            await self._give_back(lane)
+        finally:
+            if connection is not None:
+                await connection.close()
+
+    async def _give_back(self, lane: Lane) -> None:
+        tries = 0
+        while True:
+            try:
+                await self._database.write(lambda tx: self._clear(tx, lane))
+            except StoreFault as fault:
+                # What is claimed by a live incarnation is taken back by nobody: it would wait for the next start.
+                self._log.error("not_given_back", next_hop=lane.next_hop, reason=str(fault))
+                if self._settler.is_hurried or not lane.claimed:
+                    return
+                await asyncio.sleep(STORE_PAUSES[min(tries, len(STORE_PAUSES) - 1)])
+                tries += 1
+            else:
+                lane.claimed.clear()
+                return
 
     def _clear(self, tx: Transaction, lane: Lane) -> None:
         now = self._clock.wall()
@@ -194,6 +210,10 @@ class Carrier:
                 self._rest_target(target)
                 # A wrong password at our own smart host is no reason to return everybody's mail.
                 outcomes.append(_softened(fault.outcome) if target.username else fault.outcome)
+                continue
+            except Exception as defect:  # see _transaction
+                self._log.exception("connect_failed", host=target.host, address=target.address, reason=repr(defect))
+                outcomes.append(Outcome(SYSTEM_FAULT, OUR_FAULT, target.host, target.address))
                 continue
             self._settler.counters.connections += 1
             self._bad_targets.pop((target.address, target.port), None)
@@ -318,15 +338,23 @@ class Carrier:
             self._log.error("content_not_readable", queue_id=letter.id, trace=letter.trace, reason=str(fault))
             return [Outcome(SYSTEM_FAULT, "the letter cannot be read from the store now")] * len(job.recipients)
         size = len(letter.prefix) + len(content)
-        found = obstacle(connection, letter, job.recipients, size)
-        if found is not None:
-            return [replace(found, host=lane.host, address=lane.address)] * len(job.recipients)
         counters = self._settler.counters
-        counters.transactions += 1
-        counters.transactions_on_used_connections += lane.transactions > 0
-        lane.transactions += 1
-        outcomes = await connection.send(envelope(letter, job.recipients, size), (letter.prefix, content))
-        assert len(outcomes) == len(job.recipients), "a transport gives one outcome per forward-path"
+        try:
+            found = obstacle(connection, letter, job.recipients, size)
+            if found is not None:
+                return [replace(found, host=lane.host, address=lane.address)] * len(job.recipients)
+            counters.transactions += 1
+            counters.transactions_on_used_connections += lane.transactions > 0
+            lane.transactions += 1
+            outcomes = await connection.send(envelope(letter, job.recipients, size), (letter.prefix, content))
+            assert len(outcomes) == len(job.recipients), "a transport gives one outcome per forward-path"
+        except Exception as defect:
+            # Met again every minute, a defect of ours would keep this letter, and all behind it, for ever: it counts
+            # as an attempt like any other, so the letter waits longer each time and is given up in the end.
+            self._log.exception("transaction_failed", queue_id=letter.id, trace=letter.trace, reason=repr(defect))
+            with contextlib.suppress(Exception):
+                await connection.close()  # nobody knows where the host stands
+            return [Outcome(SYSTEM_FAULT, OUR_FAULT, lane.host, lane.address)] * len(job.recipients)
         return outcomes
 
     async def _settle(self, lane: Lane, settlement: Settlement) -> None:
@@ -353,7 +381,7 @@ class Carrier:
             plan = await self._local.prepare(letter, letter.recipients)
         except Exception as fault:
             self._log.exception("local_delivery_failed", queue_id=letter.id, trace=letter.trace, reason=repr(fault))
-            outcome = Outcome(SYSTEM_FAULT, "a fault of this server")
+            outcome = Outcome(SYSTEM_FAULT, OUR_FAULT)
             return Settlement(letter, LOCAL, tuple((recipient, outcome) for recipient in letter.recipients))
         results = tuple(zip(letter.recipients, plan.outcomes, strict=True))
         return Settlement(letter, LOCAL, results, accept=plan.accept)

@@ -16,7 +16,7 @@ from posthouse.mail.address import Address
 from posthouse.mail.envelope import BodyType, ForwardPath, Notify, ReversePath
 from posthouse.mail.header import scan_header
 from posthouse.mail.trace import delivered_to, return_path
-from posthouse.outcome import Outcome
+from posthouse.outcome import Outcome, Refusal
 from posthouse.ports import Change, ChangeBus, Clock, Content, Transaction
 from posthouse.services.directory import Account, Directory, Resolution
 from posthouse.services.incoming import FinishedLetter
@@ -31,6 +31,14 @@ from posthouse.store.queue_rows import LOCAL, State
 from posthouse.telemetry import logger
 
 DELIVERED_HERE = Outcome(outcome.DELIVERED, "delivered to the mailbox")
+
+
+class RecipientsGone(Exception):  # noqa: N818 - an answer of the store, as Refusal
+    """Accounts that a plan delivers to were removed since it was made; its unit was rolled back."""
+
+    def __init__(self, accounts: tuple[int, ...]) -> None:
+        super().__init__(f"{len(accounts)} accounts are gone")
+        self.accounts = accounts
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +72,15 @@ class Plan:
     delivered: tuple[str, ...]  # recipients that are finished with this unit
 
     def run(self, tx: Transaction) -> Accepted:
-        accepted = accept(tx, self.letter, self.places, self.queued)
+        """Raises RecipientsGone: nobody is left out in silence."""
+        try:
+            accepted = accept(tx, self.letter, self.places, self.queued)
+        except Refusal:
+            if not self.places:
+                raise
+            raise RecipientsGone(tuple(place.account for place in self.places)) from None
+        if accepted.missing:
+            raise RecipientsGone(tuple(place.account for place in accepted.missing))
         if self.delivered:
             at = self.letter.received_at
             results = tuple(

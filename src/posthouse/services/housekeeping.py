@@ -7,7 +7,8 @@ Invariant: each job sleeps until its next time; a job that fails is logged and t
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+import math
+from collections.abc import AsyncIterator, Awaitable, Callable
 from functools import partial
 from pathlib import Path
 
@@ -15,10 +16,11 @@ from posthouse.config import Store
 from posthouse.ports import Clock, Database, Disk, Workers
 from posthouse.services.compaction import Compaction
 from posthouse.services.queue_desk import QueueDesk
-from posthouse.store import integrity, journal
+from posthouse.store import integrity, journal, threads
 from posthouse.telemetry import logger
 
 DAY = 86400.0
+SUFFIX = ".sqlite3"
 SWEEP = 3600.0  # seconds between sweeps; what they remove has waited for days already
 
 
@@ -47,6 +49,7 @@ class Housekeeping:
         self._store = store
         self._keep_history = keep_history
         self._tasks: list[asyncio.Task[None]] = []
+        self._threads_due = -math.inf  # monotonic: the first sweep does it too
         self._log = logger("housekeeping")
 
     def start(self) -> None:
@@ -61,34 +64,72 @@ class Housekeeping:
         self._tasks.clear()
 
     def until_snapshot(self) -> float:
-        """Seconds until the next time of day that the settings name (UTC)."""
+        """Seconds until the next time of day that the settings name (UTC).
+
+        Sooner where yesterday's is missing too: a machine that sleeps at that hour would never have one.
+        """
+        now = self._clock.wall()
         hours, minutes = self._store.snapshot.split(":")
         wanted = int(hours) * 3600 + int(minutes) * 60
-        return (wanted - self._clock.wall() % DAY) % DAY or DAY
+        pause = (wanted - now % DAY) % DAY or DAY
+        names = self._names()
+        is_late = not names or names[-1] < _name(now - DAY)
+        return min(pause, SWEEP) if is_late else pause
+
+    def _names(self) -> list[str]:
+        """Of the snapshots there are, oldest first."""
+        return [each for each in self._disk.names(self._folder) if each.endswith(SUFFIX)]
 
     async def snapshot(self) -> None:
         """Write today's snapshot and remove those that are too many. Raises StoreFault."""
-        name = f"{int(self._clock.wall() // DAY):06d}.sqlite3"  # days since the epoch: sorts by age
+        name = _name(self._clock.wall())
         await self._database.snapshot(self._folder / name)
-        old = [each for each in self._disk.names(self._folder) if each.endswith(".sqlite3")]
+        old = self._names()
         for each in old[: -self._store.snapshots_kept]:
             await self._workers.run(partial(self._disk.unlink, self._folder / each))
         self._log.info("snapshot written", name=name, kept=min(len(old), self._store.snapshots_kept))
 
     async def sweep(self) -> None:
-        """Forget what its time has passed for. Raises StoreFault."""
-        rows = await self._desk.purge(self._keep_history)
-        await self._forget_changes(self._clock.wall() - self._store.keep_tombstones)
-        octets = await self._compaction.run()
-        if rows or octets:
-            self._log.info("swept", rows=rows, dead_octets=octets)
+        """Forget what its time has passed for. A part that fails is logged, and keeps none of the others from theirs:
+        most of all the last one, which makes room on a full disk."""
+        for part in (self._forget_history, self._forget_changes, self._forget_threads, self._give_back):
+            try:
+                await part()
+            except Exception as fault:
+                self._log.exception("sweep failed", part=part.__name__.lstrip("_"), reason=repr(fault))
 
-    async def _forget_changes(self, before: float) -> None:
+    async def _forget_history(self) -> None:
+        rows = await self._desk.purge(self._keep_history)
+        if rows:
+            self._log.info("swept", rows=rows)
+
+    async def _forget_changes(self) -> None:
+        before = self._clock.wall() - self._store.keep_tombstones
+        async for account in self._accounts():
+            while await self._database.write(partial(journal.purge, account=account, before=before)):
+                pass
+
+    async def _forget_threads(self) -> None:
+        """Once a day: it walks through all keys of all accounts."""
+        now = self._clock.monotonic()
+        if now < self._threads_due:
+            return
+        self._threads_due = now + DAY
+        async for account in self._accounts():
+            after: int | None = -1
+            while after is not None:
+                after = await self._database.write(partial(threads.purge, account=account, after=after))
+
+    async def _give_back(self) -> None:
+        octets = await self._compaction.run()
+        if octets:
+            self._log.info("swept", dead_octets=octets)
+
+    async def _accounts(self) -> AsyncIterator[int]:
         after = 0
         while accounts := await self._database.read(partial(integrity.accounts, after=after)):
             for account in accounts:
-                while await self._database.write(partial(journal.purge, account=account, before=before)):
-                    pass
+                yield account
             after = accounts[-1]
 
     async def _repeat(self, pause: Callable[[], float], job: Callable[[], Awaitable[None]]) -> None:
@@ -98,3 +139,7 @@ class Housekeeping:
                 await job()
             except Exception as fault:
                 self._log.exception("job failed", job=getattr(job, "__name__", ""), reason=repr(fault))
+
+
+def _name(now: float) -> str:
+    return f"{int(now // DAY):06d}{SUFFIX}"  # days since the epoch: sorts by age

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from posthouse.outcome import Refusal, Status
-from posthouse.ports import BlobStore, Change, ChangeBus, Clock, Database, Reader
+from posthouse.ports import BlobStore, Change, ChangeBus, Clock, Database, Reader, StoreFault
 from posthouse.services.directory import Account
 from posthouse.store import letters, messages
 from posthouse.store.letters import StoredLetter
@@ -131,11 +131,24 @@ class OpenMaildrop:
     async def retrieve(self, number: int) -> Letter:
         """Raises Refusal (no such letter) and StoreFault."""
         index = self._index(number)
-        if index not in self._ahead:
-            wanted = self._drop.emails[index : index + READ_AHEAD]
-            rows = await self._drops.database.read(lambda reader: letters.retrieve_some(reader, wanted))
-            self._ahead = dict(enumerate(rows, index))
-        stored = self._ahead[index]
+        was_ahead = index in self._ahead
+        stored = self._ahead[index] if was_ahead else await self._look(index)
+        try:
+            return await self._letter(stored)
+        except StoreFault:
+            if not was_ahead:
+                raise
+            # Since the row was read ahead the letter may have been moved to another pack (compaction).
+            return await self._letter(await self._look(index))
+
+    async def _look(self, index: int) -> StoredLetter | None:
+        """Read this row and the next ones."""
+        wanted = self._drop.emails[index : index + READ_AHEAD]
+        rows = await self._drops.database.read(lambda reader: letters.retrieve_some(reader, wanted))
+        self._ahead = dict(enumerate(rows, index))
+        return self._ahead[index]
+
+    async def _letter(self, stored: StoredLetter | None) -> Letter:
         if stored is None:
             raise Refusal(NO_SUCH_LETTER, "That letter was removed by another program meanwhile")
         content = await self._drops.blobs.open(stored.location)

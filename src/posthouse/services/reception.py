@@ -11,7 +11,7 @@ from collections.abc import Callable
 from posthouse.mail.envelope import ForwardPath, ReversePath
 from posthouse.mail.header import HeaderScan
 from posthouse.mail.trace import Hop, is_looping, received, was_delivered_to
-from posthouse.outcome import NOT_AUTHORIZED, RATE_LIMITED, ROUTING_LOOP, SYSTEM_FULL, Refusal, Status
+from posthouse.outcome import BAD_CONTENT, NOT_AUTHORIZED, RATE_LIMITED, ROUTING_LOOP, SYSTEM_FULL, Refusal, Status
 from posthouse.ports import BlobStore, Clock
 from posthouse.services.acceptance import Acceptance
 from posthouse.services.delivery import Origin
@@ -86,6 +86,8 @@ class _Arrival(MailTransaction):
 
     async def accept(self, incoming: IncomingLetter) -> Receipt:
         letter = await incoming.finish()
+        if letter.scan.block.startswith((b" ", b"\t")):  # it would go on with our own Received: nobody's word but ours
+            raise Refusal(BAD_CONTENT, "The header begins with a blank")
         if is_looping(letter.scan, self._office.max_received) or self._came_back(letter.scan):
             raise Refusal(ROUTING_LOOP, "Too many hops: the letter goes in a circle")
         now = self._office.clock.wall()

@@ -242,5 +242,5 @@ class Relay:
             until = self._clock.wall() + self._carrier.lease
             try:
                 await self._database.write(partial(queue.renew, owner=self._settler.owner, leased_until=until))
-            except StoreFault as fault:
-                self._log.error("leases_not_renewed", reason=str(fault))
+            except Exception as fault:  # whatever it is, the next renewal is due all the same
+                self._log.error("leases_not_renewed", reason=repr(fault))

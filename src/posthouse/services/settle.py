@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from posthouse.mail.dsn import Action
 from posthouse.outcome import SYSTEM_FAULT, Outcome
 from posthouse.ports import Change, ChangeBus, Clock, Database, StoreFault, Transaction
 from posthouse.services.bounce import Bounce, LetterToReport, Notice, Posting
+from posthouse.services.delivery import RecipientsGone
 from posthouse.services.schedule import Ruled, Schedules, rule
 from posthouse.store import queue
 from posthouse.store.queue_rows import (
@@ -30,6 +31,7 @@ from posthouse.store.queue_rows import (
 from posthouse.telemetry import logger
 
 STORE_PAUSES = (1.0, 5.0, 15.0, 30.0)  # seconds between tries to record while the disk refuses; the last repeats
+GONE_PAUSE = 1.0  # seconds, in which the word of a removed account has come round to all caches
 Result = tuple[ClaimedRecipient, Outcome]
 
 
@@ -94,9 +96,16 @@ class Settler:
             except LeaseLost as lost:
                 self.counters.leases_lost += len(lost.recipients)
                 self._log.warning("lease_lost", queue_id=settlement.letter.id, recipients=len(lost.recipients))
-                if settlement.accept is not None:
-                    return  # it would deliver for the lost ones too; the rest is given back by the claimant
                 results = tuple(each for each in results if each[0].id not in lost.recipients)
+                if settlement.accept is not None:  # it would deliver for the lost ones too
+                    settlement, results = _not_delivered(settlement, results, "another node has taken the others")
+            except RecipientsGone:
+                if settlement.accept is not None:
+                    settlement, results = _not_delivered(settlement, results, "a mailbox was removed at this moment")
+                elif self.is_hurried:
+                    return
+                else:  # the report's reader: who gets it now is found out anew
+                    await asyncio.sleep(GONE_PAUSE)
             except StoreFault as fault:
                 self._log.error("not_recorded", queue_id=settlement.letter.id, reason=str(fault))
                 if self.is_hurried:
@@ -179,6 +188,14 @@ class _Unit:
             self.accept(tx)
 
 
+def _not_delivered(
+    settlement: Settlement, results: Sequence[Result], why: str
+) -> tuple[Settlement, tuple[Result, ...]]:
+    """The delivery here could not be part of the unit: it is prepared anew at the next attempt."""
+    outcome = Outcome(SYSTEM_FAULT, why)
+    return replace(settlement, accept=None), tuple((recipient, outcome) for recipient, _ in results)
+
+
 def letter_to_report(letter: ClaimedLetter) -> LetterToReport:
     return LetterToReport(
         reverse_path=letter.reverse_path,
@@ -212,11 +229,13 @@ def _postponed(ruled: Ruled, now: float, schedules: Schedules) -> Ruled:
     """The report could not be made: delivered stays delivered, anything else stays in the queue, visible."""
     if ruled.ruling.state is State.DELIVERED:
         return ruled
+    recipient = ruled.recipient
     outcome = Outcome(SYSTEM_FAULT, f"no report could be made of: {ruled.ruling.outcome.diagnostic}")
     due_at = now + schedules.longest_delay
-    return Ruled(
-        ruled.recipient, Ruling(ruled.recipient.id, State.DUE, outcome, due_at=due_at, warn_at=ruled.recipient.warn_at)
-    )
+    # A deadline that has passed would be met again at once, in circles: the next one is at the next attempt.
+    is_overdue = now >= (recipient.expires_at if recipient.warn_at is None else recipient.warn_at)
+    warn_at = due_at if is_overdue else recipient.warn_at
+    return Ruled(recipient, Ruling(recipient.id, State.DUE, outcome, due_at=due_at, warn_at=warn_at))
 
 
 def _attempt(settlement: Settlement, results: Sequence[Result], now: float) -> Attempt:

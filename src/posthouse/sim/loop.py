@@ -138,14 +138,15 @@ class WorldLoop(asyncio.AbstractEventLoop):
     def end(self, life: Life) -> None:
         """That life is over, as by kill -9: nothing of it runs any more."""
         life.is_alive = False
-        tasks, life.tasks = life.tasks, {}
-        for task in tasks:
-            self._tasks.pop(task, None)
-            # Closing runs `finally` blocks in memory that nobody will look at; ports of an ended life do nothing.
-            # Left alone, the garbage collector would do the same, some time, and complain.
+        while life.tasks:
+            # Closing runs `finally` blocks in memory that nobody will look at; ports of an ended life do nothing,
+            # and tasks that clean-up begins end here too. Left alone, the garbage collector would do the same,
+            # some time, and complain.
+            task = next(iter(life.tasks))
+            self._forget(task)
             with contextlib.suppress(AttributeError):  # the C task has it, another implementation may not
                 task._log_destroy_pending = False  # type: ignore[attr-defined]  # noqa: SLF001 - asyncio's own way
-            _close(task.get_coro())
+            life.context.run(_close, task.get_coro())
 
     # --- time and callbacks -----------------------------------------------------------------------
 

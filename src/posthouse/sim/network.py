@@ -12,6 +12,7 @@ import errno
 import os
 from collections.abc import Callable
 from contextvars import Context
+from dataclasses import dataclass
 from random import Random
 
 from posthouse.sim.loop import OUTSIDE, Life, WorldLoop, current_life
@@ -24,6 +25,16 @@ FIRST_EPHEMERAL_PORT = 49152  # RFC 6335 §6
 ProtocolFactory = Callable[[], asyncio.BaseProtocol]
 
 
+@dataclass(frozen=True, slots=True)
+class _Packet:
+    """`arrive` is called in `context` when it has come to the other side."""
+
+    number: int
+    pair: tuple[str, str]
+    arrive: Callable[[], None]
+    context: Context
+
+
 class Network:
     def __init__(self, loop: WorldLoop, seed: str) -> None:
         self.loop = loop
@@ -31,7 +42,8 @@ class Network:
         self._doors: dict[tuple[str, int], WorldServer] = {}
         self._transports: dict[WorldTransport, None] = {}
         self._latencies: dict[tuple[str, str], float] = {}
-        self._cut: dict[tuple[str, str], list[tuple[Context, Callable[[], None]]]] = {}  # with what waits there
+        self._cut: dict[tuple[str, str], list[_Packet]] = {}  # with what waits there
+        self._packets = 0
         self._ports = FIRST_EPHEMERAL_PORT - 1
 
     # --- what the world does to it ----------------------------------------------------------------
@@ -41,8 +53,9 @@ class Network:
         self._cut.setdefault(_pair(here, there), [])
 
     def mend(self, here: str, there: str) -> None:
-        for context, arrive in self._cut.pop(_pair(here, there), []):
-            self.loop.call_later(self.latency(here, there), arrive, context=context)
+        # What was on its way when the link was cut came to wait after what was sent then; it goes first.
+        for packet in sorted(self._cut.pop(_pair(here, there), []), key=lambda packet: packet.number):
+            self._send(packet)
 
     def end(self, life: Life) -> None:
         """That program is gone: the system closes its doors and resets its connections."""
@@ -63,18 +76,23 @@ class Network:
 
     def carry(self, here: str, there: str, arrive: Callable[[], None], context: Context) -> None:
         """Call `arrive` in that context when a packet from here has come there."""
-        waiting = self._cut.get(_pair(here, there))
-        if waiting is not None:
-            waiting.append((context, arrive))
-            return
-        self.loop.call_later(self.latency(here, there), self._land, here, there, arrive, context, context=context)
-
-    def _land(self, here: str, there: str, arrive: Callable[[], None], context: Context) -> None:
-        waiting = self._cut.get(_pair(here, there))
+        self._packets += 1
+        packet = _Packet(self._packets, _pair(here, there), arrive, context)
+        waiting = self._cut.get(packet.pair)
         if waiting is None:
-            arrive()
+            self._send(packet)
+        else:
+            waiting.append(packet)
+
+    def _send(self, packet: _Packet) -> None:
+        self.loop.call_later(self.latency(*packet.pair), self._land, packet, context=packet.context)
+
+    def _land(self, packet: _Packet) -> None:
+        waiting = self._cut.get(packet.pair)
+        if waiting is None:
+            packet.arrive()
         else:  # cut while it was on its way
-            waiting.append((context, arrive))
+            waiting.append(packet)
 
     def listen(self, factory: ProtocolFactory, host: str, port: int) -> WorldServer:
         life = current_life()

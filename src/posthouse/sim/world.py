@@ -7,7 +7,6 @@ script noted, with virtual times; two runs of the same seed give the same log, l
 
 from __future__ import annotations
 
-import asyncio
 import traceback
 from collections.abc import Awaitable, Callable, Iterator, MutableMapping
 from contextlib import contextmanager
@@ -31,7 +30,6 @@ T = TypeVar("T")
 MINUTE = 60.0
 HOUR = 60 * MINUTE
 DAY = 24 * HOUR
-LOOK = 5 * MINUTE  # seconds between looks of `until`
 
 
 class World:
@@ -75,15 +73,6 @@ class World:
     def now(self) -> float:
         """Virtual seconds since the world began."""
         return self.loop.time()
-
-    async def until(self, is_so: Callable[[], Awaitable[bool]], limit: float) -> bool:
-        """Wait until something is so, for at most `limit` seconds; whether it is."""
-        end = self.now + limit
-        while not await is_so():
-            if self.now >= end:
-                return False
-            await asyncio.sleep(min(LOOK, end - self.now))
-        return True
 
     # --- what happened ----------------------------------------------------------------------------
 

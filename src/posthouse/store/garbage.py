@@ -10,9 +10,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import msgspec
+
 from posthouse.ports import BlobLocation, Content, Reader, Transaction
 from posthouse.store.blobs import ledger
 from posthouse.store.blobs.ledger import PackState
+from posthouse.store.blobs.record import PackKind
+from posthouse.store.notes import decode
 
 PAGE = 1_000  # blobs looked at in one visit to the reader: some milliseconds
 DEAD_SHARE = 0.3  # of a pack: below it compaction copies more than twice what it frees
@@ -145,13 +149,17 @@ def forget_pack(tx: Transaction, pack: int) -> bool:
 
 
 def candidates(reader: Reader, now: float, *, share: float = DEAD_SHARE, days: float = DEAD_DAYS) -> list[Candidate]:
-    """Packs to compact: enough of them is dead, or something in them has been dead for too long. Most dead first."""
+    """Packs to compact: enough of them is dead, or something in them has been dead for too long. Most dead first.
+
+    A pack of one spooled letter is alive or empty, never worth moving.
+    """
     rows = reader.rows(
         "SELECT pack.number, pack.size, dead_octets.octets, dead_octets.since FROM dead_octets"
-        " JOIN pack ON pack.number = dead_octets.pack WHERE pack.state <> :growing"
+        " JOIN pack ON pack.number = dead_octets.pack WHERE pack.state <> :growing AND pack.kind = :log"
         " AND (dead_octets.octets >= :share * pack.size OR dead_octets.since <= :before)"
         " ORDER BY dead_octets.octets DESC, pack.number",
         growing=int(PackState.GROWING),
+        log=int(PackKind.LOG),
         share=share,
         before=now - days * 86_400,
     )
@@ -187,3 +195,20 @@ def relocate(tx: Transaction, blob: LiveBlob, content: Content, note: bytes, now
     )
     tx.run(_BURY, pack=blob.location.pack, octets=blob.location.length, now=now)
     return location
+
+
+def carry(tx: Transaction, location: BlobLocation, note: bytes) -> bool:
+    """Append anew the note of a letter that has a pack of its own, where that letter is still alive.
+
+    Its note lies in a shared pack, in a record that refers to it; when that pack goes, nothing else knows whose
+    letter it is. Twice is harmless: the note names its blob.
+    """
+    try:
+        blob = decode(note).blob
+    except msgspec.MsgspecError:  # written by somebody else; no rebuilding could read it either
+        return False
+    row = tx.row("SELECT pack, pack_offset, length, hash FROM blob WHERE id = :blob", blob=blob)
+    if row is None or BlobLocation(*row[:3]) != location:
+        return False
+    tx.append(Content(location.length, bytes(row[3]), sealed=location), note)
+    return True

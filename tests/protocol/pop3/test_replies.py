@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from posthouse.protocol.pop3 import replies
-from posthouse.protocol.pop3.replies import stuffed
+from posthouse.protocol.pop3.replies import ROWS, numbered, stuffed
 
 ALPHABET = st.sampled_from([b".", b"\r", b"\n", b"\r\n", b"\r\n.", b"a"])
 
@@ -42,3 +42,12 @@ def test_a_letter_of_empty_lines_costs_no_loop() -> None:
     """A sender chooses the content: a million empty lines are a million octets and nothing more."""
     octets = b".\r\n" + b"\r\n" * 500_000
     assert b"".join(stuffed([octets], has_dot_lines=True)) == by_the_line(octets)
+
+
+@pytest.mark.parametrize("count", [0, 1, 2, ROWS - 1, ROWS, ROWS + 1, 2 * ROWS, 100_000])
+def test_listings_of_any_length(count: int) -> None:
+    """A line per letter and the end mark, however they are cut; no piece grows with the maildrop."""
+    pieces = list(numbered(b"%d e%x", ((number, number * 999) for number in range(1, count + 1))))
+    expected = b"".join(b"%d e%x\r\n" % (number, number * 999) for number in range(1, count + 1)) + b".\r\n"
+    assert b"".join(pieces) == expected
+    assert max(map(len, pieces)) <= ROWS * 32

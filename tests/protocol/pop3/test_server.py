@@ -8,10 +8,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from posthouse.ports import TlsInfo
+from posthouse.protocol import inbox
 from posthouse.protocol.engine import LocalProtocolError, Signal
 from posthouse.protocol.pop3 import events as ev
 from posthouse.protocol.pop3 import table
-from posthouse.protocol.pop3.server import Pop3Server
+from posthouse.protocol.pop3.server import BATCH, Pop3Server
 from posthouse.protocol.pop3.table import COMMANDS, State
 
 TLS = TlsInfo("TLSv1.3", "TLS_AES_128_GCM_SHA256")
@@ -125,6 +126,7 @@ def test_time_out_ends_without_update() -> None:
     assert engine.wait_limit() == table.COMMAND_WAIT >= 600
     engine.timed_out()
     assert engine.next_event() is Signal.CLOSE
+    assert engine.data_to_send() == []  # "without … sending any response to the client"
 
 
 def test_stopping_says_goodbye_when_idle() -> None:
@@ -154,6 +156,92 @@ def test_letter_without_dot_lines_is_not_copied() -> None:
     sent = engine.data_to_send()
     assert any(part is content for part in sent)
     assert b"".join(sent) == b"+OK 20 octets\r\nSubject: x\r\n\r\nbody\r\n.\r\n"
+
+
+def test_a_large_letter_is_made_piece_by_piece() -> None:
+    """What is stuffed is copied; of a letter of any size no more than a batch is in memory at once."""
+    engine = logged_in()
+    content = memoryview(b".\r\n" * 1_000_000)
+    engine.receive_data(b"RETR 1\r\nNOOP\r\n")
+    engine.next_event()
+    engine.letter("3000000 octets", [content], has_dot_lines=True)
+    sent = [b"".join(engine.data_to_send())]
+    while engine.next_event() is Signal.MORE:
+        sent.append(b"".join(engine.data_to_send()))
+    assert engine.next_event() is Signal.PAUSED  # NOOP waits: it was not looked at before the letter was out
+    engine.ok()
+    assert max(map(len, sent)) < 3 * BATCH
+    assert len(sent) > 8
+    assert b"".join(sent) == b"+OK 3000000 octets\r\n" + b"..\r\n" * 1_000_000 + b".\r\n"
+
+
+def test_a_large_listing_is_made_piece_by_piece() -> None:
+    engine = logged_in()
+    engine.receive_data(b"LIST\r\n")
+    engine.next_event()
+    engine.rows("100000 letters", b"%d %d", ((number, 10_000) for number in range(1, 100_001)))
+    sent = [b"".join(engine.data_to_send())]
+    while engine.next_event() is Signal.MORE:
+        sent.append(b"".join(engine.data_to_send()))
+    assert max(map(len, sent)) < 2 * BATCH
+    assert b"".join(sent).endswith(b"\r\n100000 10000\r\n.\r\n")
+
+
+def test_stopping_does_not_speak_into_a_letter() -> None:
+    engine = logged_in()
+    engine.receive_data(b"RETR 1\r\n")
+    engine.next_event()
+    engine.letter("1500000 octets", [b".\r\n" * 500_000], has_dot_lines=True)
+    engine.shut_down()
+    sent = b"".join(engine.data_to_send())
+    while engine.next_event() is Signal.MORE:
+        sent += b"".join(engine.data_to_send())
+    assert engine.next_event() is Signal.CLOSE
+    assert sent.endswith(b"\r\n.\r\n-ERR [SYS/TEMP] The server is stopping\r\n")
+
+
+@pytest.mark.parametrize("piece", [1, 1000, 100_000])
+@pytest.mark.parametrize(
+    ("size", "is_closed"), [(inbox.MAX_DISCARD - 2, False), (inbox.MAX_DISCARD - 1, True), (99_000, True)]
+)
+def test_a_line_is_given_up_at_the_same_octet_however_it_comes(size: int, is_closed: bool, piece: int) -> None:
+    """A peer that sends one line for ever is told so once, and the connection closes; gigabytes are not read."""
+    engine = opened()
+    octets = b"a" * size + b"\r\n"
+    for start in range(0, len(octets), piece):
+        engine.receive_data(octets[start : start + piece])
+        if isinstance(event := engine.next_event(), ev.CommandError):
+            engine.err(event.text)
+    assert engine.next_event() is (Signal.CLOSE if is_closed else Signal.NEED_DATA)
+    assert b"".join(engine.data_to_send()).count(b"-ERR") == 1
+
+
+def test_a_response_without_end_closes_too() -> None:
+    engine = opened()
+    engine.receive_data(b"AUTH PLAIN\r\n")
+    engine.next_event()
+    engine.challenge(b"")
+    engine.receive_data(b"A" * 70_000)
+    event = engine.next_event()
+    assert isinstance(event, ev.CommandError)
+    engine.err(event.text)
+    assert engine.next_event() is Signal.CLOSE
+
+
+def test_tls_does_not_start_after_utf8() -> None:
+    """RFC 6856 §2.1: clients must not, and we take care."""
+    engine = opened(offers_tls=True)
+    engine.receive_data(b"UTF8\r\nSTLS\r\n")
+    assert isinstance(engine.next_event(), ev.Utf8)
+    assert not engine.is_utf8
+    engine.ok()
+    assert engine.is_utf8
+    assert isinstance(engine.next_event(), ev.CommandError)
+
+
+def test_strangers_have_ten_minutes_too() -> None:
+    """RFC 1939 §3: the timer is the session's, which begins with the greeting."""
+    assert opened().wait_limit() == table.COMMAND_WAIT
 
 
 @given(st.binary(max_size=300))

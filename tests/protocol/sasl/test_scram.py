@@ -3,7 +3,9 @@
 
 from __future__ import annotations
 
-from base64 import b64decode
+import hashlib
+import hmac
+from base64 import b64decode, b64encode
 
 import pytest
 from hypothesis import given, settings
@@ -86,6 +88,37 @@ def test_the_client_does_not_work_for_a_hostile_server() -> None:
     client.initial()
     with pytest.raises(SaslError, match="rounds"):
         client.respond(server_first.replace(b"i=4096", b"i=9999999"))
+
+
+@BOTH
+@pytest.mark.parametrize("flag", ["n", "y"])
+def test_an_authorization_identity_that_is_the_name_itself_asks_for_nothing_more(mechanism: str, flag: str) -> None:
+    """As PLAIN, and as mutt sends it. The client repeats the whole header in its last message (RFC 5802 §5.1)."""
+    _, nonce, salt, _, _, _, _ = VECTORS[mechanism]
+    exchange = server_exchange(mechanism, nonce)
+    header, bare = f"{flag},a=us=3Der,", "n=us=3Der,r=abc"
+    assert exchange.step((header + bare).encode()) == SecretsWanted("us=er")
+    challenge = exchange.secrets(derive(mechanism, "pencil", b64decode(salt), 4096)).data.decode()
+    kind = "sha1" if mechanism == "SCRAM-SHA-1" else "sha256"
+    salted = hashlib.pbkdf2_hmac(kind, b"pencil", b64decode(salt), 4096)
+    final = f"c={b64encode(header.encode()).decode()},r=abc{nonce}"
+    client_key = hmac.digest(salted, b"Client Key", kind)
+    signature = hmac.digest(hashlib.new(kind, client_key).digest(), f"{bare},{challenge},{final}".encode(), kind)
+    proof = b64encode(bytes(a ^ b for a, b in zip(client_key, signature, strict=True))).decode()
+    assert isinstance(exchange.step(f"{final},p={proof}".encode()), Challenge)
+    assert exchange.step(b"") == Proven("us=er")
+
+
+@BOTH
+def test_the_header_said_first_must_be_the_one_repeated(mechanism: str) -> None:
+    """Another one in between would be somebody else's."""
+    _, nonce, salt, _, _, client_final, _ = VECTORS[mechanism]
+    exchange = server_exchange(mechanism, nonce)
+    client_first = VECTORS[mechanism][3].replace(b"n,,", b"n,a=user,")
+    exchange.step(client_first)
+    exchange.secrets(derive(mechanism, "pencil", b64decode(salt), 4096))
+    with pytest.raises(SaslError, match="bindings"):
+        exchange.step(client_final)
 
 
 @BOTH

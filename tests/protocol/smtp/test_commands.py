@@ -47,6 +47,8 @@ MAIL = [
         ReversePath(ALICE, dsn_return=DsnReturn.HEADERS, envelope_id="a b+", auth="<>"),
     ),
     ("FROM:<alice@alice.test> AUTH=e+3Dmc2@alice.test", ReversePath(ALICE, auth="e=mc2@alice.test")),
+    # In brackets, as curl writes it.
+    ("FROM:<alice@alice.test> AUTH=<alice@alice.test>", ReversePath(ALICE, auth="alice@alice.test")),
 ]
 
 

@@ -150,12 +150,12 @@ class Pop3Server:
         self.state = State.AUTHENTICATING
 
     def listing(self, text: str, lines: Iterable[str]) -> None:
-        """A multi-line answer of a few short lines that do not begin with a dot; see `table` for many."""
+        """A multi-line answer of a few short lines that do not begin with a dot; see `rows` for many."""
         body = "\r\n".join(lines)
         self._out.append(f"+OK {text}\r\n{body}\r\n.\r\n".encode() if body else f"+OK {text}\r\n.\r\n".encode())
         self._answered(is_success=True)
 
-    def table(self, text: str, row: bytes, pairs: Iterable[tuple[int, int]]) -> None:
+    def rows(self, text: str, row: bytes, pairs: Iterable[tuple[int, int]]) -> None:
         """LIST or UIDL: a line for each pair, `row` such as b"%d %d". Any number of them."""
         self._out.append(f"+OK {text}\r\n".encode())
         self._pull(numbered(row, pairs))

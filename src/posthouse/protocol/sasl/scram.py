@@ -9,6 +9,7 @@ reach of Python gives out.
 from __future__ import annotations
 
 import hashlib
+import re
 from enum import Enum, auto
 
 from scramp import ScramClient as Client
@@ -32,6 +33,8 @@ MAX_MESSAGE = 2048  # octets: name, nonces and attributes, with room for extensi
 # A hostile server may ask for any number of rounds; a million are about a third of a second of our time.
 MAX_CLIENT_ITERATIONS = 1_000_000
 
+# A gs2-header with an authorization identity that is the name itself: it asks for nothing more (RFC 5802 §5.1).
+_OWN_AUTHZID = re.compile(r"([^,]*),a=([^,]+),(?=n=\2,)")
 _HASHES = {"SCRAM-SHA-256": "sha256", "SCRAM-SHA-1": "sha1"}
 
 
@@ -59,6 +62,17 @@ class _Stage(Enum):
     OVER = auto()
 
 
+class _SaidHeader:
+    """A gs2-header as the client said it, for scramp, which knows none with an authorization identity."""
+
+    def __init__(self, text: str) -> None:
+        self._octets = text.encode()
+
+    def make_cbind_input(self, _binding: None) -> bytes:
+        """What the client's final message repeats (RFC 5802 §5.1, attribute c)."""
+        return self._octets
+
+
 class ScramServer:
     def __init__(self, mechanism: str, nonce: str) -> None:
         self.mechanism = mechanism
@@ -66,6 +80,7 @@ class ScramServer:
         self._stage = _Stage.FIRST
         self._name = ""
         self._first = ""
+        self._header = ""  # the gs2-header, where scramp must not see it
         self._server = ScramMechanism(mechanism).make_server(lambda _: None, s_nonce=nonce)
 
     def step(self, response: bytes | None) -> ServerStep:
@@ -92,6 +107,8 @@ class ScramServer:
         self._server = ScramMechanism(self.mechanism).make_server(lambda _: found, s_nonce=self._nonce)
         try:
             self._server.set_client_first(self._first)
+            if self._header:
+                self._server.gs2_header = _SaidHeader(self._header)
             challenge: str = self._server.get_server_first()
         except ScramException as error:
             raise SaslError(str(error)) from None
@@ -101,6 +118,8 @@ class ScramServer:
     def _read_first(self, message: str) -> SecretsWanted:
         # scramp asks for the secrets in the middle of reading, and ours need a look into the database: so it reads
         # twice, first only to tell the name.
+        if own := _OWN_AUTHZID.match(message):
+            self._header, message = own[0], f"{own[1]},,{message[own.end() :]}"
         names: list[str] = []
         reader = ScramMechanism(self.mechanism).make_server(names.append, s_nonce=self._nonce)
         try:

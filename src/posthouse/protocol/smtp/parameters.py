@@ -95,6 +95,8 @@ def read_submitter(value: str | None) -> str:
     """AUTH= of MAIL: xtext of a Mailbox or `<>` (RFC 4954 §5)."""
     submitter = decode_xtext("AUTH", value or "")
     if submitter != "<>":
+        # curl puts the address into brackets as well.
+        submitter = submitter.removeprefix("<").removesuffix(">") if submitter.startswith("<") else submitter
         try:
             parse_address(submitter)
         except AddressError:

@@ -152,6 +152,7 @@ class PackAppender:
                 self._cut()
         else:
             self.tail += self._waiting
+            self._shelf.doubtful.update(claimed)
         self._forget_waiting()
         self._shelf.loose.update(claimed)
 

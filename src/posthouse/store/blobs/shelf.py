@@ -23,15 +23,17 @@ NAME_DIGITS = 15
 
 
 class Shelf:
-    """Where packs stand. `loose` holds the sealed spooled packs that no unit has referred to yet."""
+    """Where packs stand. `loose` holds the sealed spooled packs that no unit has referred to yet, `doubtful` those
+    of units whose COMMIT failed: it may have been done all the same, so their files stay until the next start."""
 
-    __slots__ = ("_entropy", "counters", "disk", "folder", "loose", "settings")
+    __slots__ = ("_entropy", "counters", "disk", "doubtful", "folder", "loose", "settings")
 
     def __init__(self, folder: Path, disk: Disk, numbers: Numbers, entropy: Entropy, settings: StoreSettings) -> None:
         self.folder = folder
         self.disk = disk
         self.settings = settings
         self.loose: set[int] = set()
+        self.doubtful: set[int] = set()
         self.counters = numbers
         self._entropy = entropy
 

@@ -66,7 +66,8 @@ class PackSpool:
         return self._sealed
 
     async def discard(self) -> None:
-        """Remove it, unless a unit refers to it. Never raises StoreFault: what is left goes at the next start."""
+        """Remove it, unless a unit refers to it or may do so. Never raises StoreFault: what is left goes at the next
+        start."""
         self._is_ended = True
         self._waiting = []
         if self._running is not None:
@@ -122,6 +123,8 @@ class PackSpool:
             self._file.close()
             self._file = None
         number = self._header.number
+        if number in self._shelf.doubtful:
+            return
         with contextlib.suppress(OSError):
             if self._sealed is None:
                 self._shelf.disk.unlink(self._shelf.part_path(number))

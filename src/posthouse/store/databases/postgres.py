@@ -179,7 +179,7 @@ class PostgresDatabase:
     def _try(self, unit: Callable[[Transaction], T]) -> T:
         connection = _take(self._writers) or connect(self._dsn)
         transaction = PostgresTransaction(connection, self.packs, self._shelf, self._ids.new_id)
-        is_stored = False
+        is_stored = is_committing = False
         try:
             try:
                 result = unit(transaction)
@@ -187,11 +187,14 @@ class PostgresDatabase:
                 if connection.closed:
                     raise _ConnectionLostError(error) from error
                 raise
+            is_committing = True
             connection.commit()
             is_stored = True
             return result
         finally:
             if not is_stored:
+                if is_committing:  # the connection may have broken after the server had done it
+                    self._shelf.doubtful.update(transaction.claimed)
                 self._shelf.loose.update(transaction.claimed)
                 with contextlib.suppress(psycopg.Error):
                     connection.rollback()

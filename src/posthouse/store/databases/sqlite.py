@@ -90,7 +90,10 @@ class SqliteDatabase:
                 finally:
                     reader.end()
             finally:
-                self._readers.append(reader)
+                if reader.connection.in_transaction:  # its COMMIT failed: nobody could begin on it any more
+                    reader.close()
+                else:
+                    self._readers.append(reader)
         except apsw.Error as error:
             raise translate(error) from error
 

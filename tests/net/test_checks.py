@@ -1,0 +1,102 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What this machine tells about a house: open folders, a full disk, certificates, ports that others have."""
+
+from __future__ import annotations
+
+import socket
+from pathlib import Path
+from typing import Any
+
+from posthouse.config import Settings, from_table
+from posthouse.net.certificate import ensure_self_signed
+from posthouse.net.checks import local_checks
+from posthouse.services.checkup import Finding
+from tests.fakes import EPOCH, SetClock
+
+
+class Disk:
+    free = 1 << 40
+
+    def free_octets(self, folder: Path) -> int:
+        return self.free
+
+
+def look(folder: Path, *, is_serving: bool = False, disk: Disk | None = None, **table: Any) -> list[Finding]:
+    settings: Settings = from_table({"hostname": "mail.alice.test", **table}, "test")
+    port: Any = disk or Disk()
+    found: list[Finding] = []
+    for check in local_checks(folder, settings, port, SetClock(), is_serving=is_serving):
+        found += check()
+    assert all(each.remedy for each in found if each.level != "ok")
+    return found
+
+
+def level(found: list[Finding], area: str) -> str:
+    return [each.level for each in found if each.area == area][0]
+
+
+def test_a_folder_open_to_others_is_a_warning(tmp_path: Path) -> None:
+    tmp_path.chmod(0o700)
+    assert level(look(tmp_path), "files") == "ok"
+    tmp_path.chmod(0o750)
+    assert level(look(tmp_path), "files") == "warning"
+
+
+def test_a_disk_below_the_reserve_is_an_error(tmp_path: Path) -> None:
+    disk = Disk()
+    disk.free = 300 << 20
+    assert level(look(tmp_path, disk=disk), "disk") == "warning"
+    disk.free = 200 << 20
+    assert level(look(tmp_path, disk=disk), "disk") == "error"
+
+
+def test_certificates(tmp_path: Path) -> None:
+    files = {"certificate": str(tmp_path / "c.pem"), "key": str(tmp_path / "k.pem")}
+    assert level(look(tmp_path), "tls") == "warning"  # self-signed only
+    assert level(look(tmp_path, tls={"certificates": [files]}), "tls") == "error"  # not there
+    ensure_self_signed(tmp_path / "c.pem", tmp_path / "k.pem", ["mail.bob.test"], EPOCH)
+    assert level(look(tmp_path, tls={"certificates": [files]}), "tls") == "error"  # for another name
+    (tmp_path / "c.pem").unlink()
+    ensure_self_signed(tmp_path / "c.pem", tmp_path / "k.pem", ["*.alice.test"], EPOCH)
+    assert level(look(tmp_path, tls={"certificates": [files]}), "tls") == "ok"
+    (tmp_path / "k.pem").unlink()
+    assert level(look(tmp_path, tls={"certificates": [files]}), "tls") == "error"
+
+
+def test_a_certificate_that_ends_soon_is_told(tmp_path: Path) -> None:
+    ensure_self_signed(tmp_path / "c.pem", tmp_path / "k.pem", ["mail.alice.test"], EPOCH - 725 * 86400)
+    files = {"certificate": str(tmp_path / "c.pem"), "key": str(tmp_path / "k.pem")}
+    found = look(tmp_path, tls={"certificates": [files]})
+    assert [each.text.rpartition(" ends ")[2] for each in found if each.area == "tls"] == ["in 4 days"]
+
+
+def test_nobody_can_send_or_read(tmp_path: Path) -> None:
+    texts = [each.text for each in look(tmp_path, auth={"plaintext": ["pop3"]}) if each.area == "listen"]
+    assert len(texts) == 4
+    found = look(tmp_path, listen={"smtp": ["127.0.0.1:0"], "submissions": ["127.0.0.1:0"], "pop3s": ["127.0.0.1:0"]})
+    assert level(found, "listen") == "ok"
+
+
+def test_a_port_that_another_program_has_is_an_error(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        where = f"127.0.0.1:{other.getsockname()[1]}"
+        taken = look(tmp_path, listen={"smtp": [where]})
+        mine = look(tmp_path, listen={"smtp": [where]}, is_serving=True)
+    assert level(taken, "ports") == "error"
+    assert level(mine, "ports") == "ok"
+    assert level(look(tmp_path, listen={"smtp": [where]}), "ports") == "ok"
+    silent = look(tmp_path, listen={"smtp": [where]}, is_serving=True)
+    assert level(silent, "ports") == "error"
+
+
+def test_unix_sockets_and_protocols_to_come(tmp_path: Path) -> None:
+    path = tmp_path / "lmtp"
+    assert level(look(tmp_path, listen={"lmtp": [f"unix:{path}"]}), "ports") == "ok"
+    with socket.socket(socket.AF_UNIX) as other:
+        other.bind(str(path))
+        other.listen()
+        assert level(look(tmp_path, listen={"lmtp": [f"unix:{path}"]}), "ports") == "error"
+        assert level(look(tmp_path, listen={"lmtp": [f"unix:{path}"]}, is_serving=True), "ports") == "ok"
+    assert path.exists()  # it looks and changes nothing
+    found = look(tmp_path, listen={"imap": ["127.0.0.1:143"]})
+    assert "not built yet" in [each.text for each in found if each.area == "ports"][0]

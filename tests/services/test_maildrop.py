@@ -1,0 +1,96 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The maildrop: what TOP sends, against its definition line by line; totals that follow what is marked."""
+
+from __future__ import annotations
+
+import time
+from array import array
+from typing import Any, cast
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from posthouse.outcome import Refusal
+from posthouse.services import maildrop
+from posthouse.services.directory import Account
+from posthouse.services.maildrop import UNIQUE_ID, Letter, Maildrops, OpenMaildrop, top
+from posthouse.store.messages import Maildrop, unique_id
+
+HEADER = b"Subject: x\r\n\r\n"
+LINES = st.lists(st.sampled_from([b"\r\n", b"a\r\n", b"\r", b"\n", b"bc", b"\r\r\n"]), max_size=30)
+
+
+def letter(body: bytes, header: bytes = HEADER) -> Letter:
+    content = memoryview(header + body)
+    return Letter(b"", content, len(content), len(header), has_dot_lines=False)
+
+
+def by_the_line(body: bytes, lines: int) -> bytes:
+    """RFC 1939 §7, literally: a line ends in CRLF, the last one may have no end."""
+    whole = body.split(b"\r\n")
+    return b"".join([line + b"\r\n" for line in whole[:-1]][:lines]) + (whole[-1] if lines >= len(whole) else b"")
+
+
+@pytest.mark.parametrize("piece", [1, 2, 3, 64 * 1024])
+@given(body=LINES.map(b"".join), lines=st.integers(0, 35))
+def test_top_counts_lines_wherever_the_pieces_end(piece: int, body: bytes, lines: int) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(maildrop, "TOP_PIECE", piece)
+        assert bytes(top(letter(body), lines)) == HEADER + by_the_line(body, lines)
+
+
+def test_top_of_a_letter_without_a_body() -> None:
+    """The whole content is header where there is no empty line."""
+    assert bytes(top(letter(b"", b"Subject: x\r\n"), 10)) == b"Subject: x\r\n"
+    assert bytes(top(letter(b""), 10)) == HEADER
+
+
+def test_more_lines_than_there_can_be_cost_nothing() -> None:
+    """TOP 1 9999999999 on 64 MiB of empty lines: not one of them is looked at."""
+    content = letter(b"\r\n" * (32 * 1024 * 1024))
+    began = time.process_time()
+    assert len(top(content, 9_999_999_999)) == content.size
+    assert time.process_time() - began < 0.05
+
+
+def test_a_few_lines_of_a_huge_letter_read_its_begin_alone() -> None:
+    body = b"\r\n" * 1000 + b"x" * (64 * 1024 * 1024)
+    content = letter(body)
+    began = time.process_time()
+    assert len(top(content, 500)) == len(HEADER) + 1000
+    assert time.process_time() - began < 0.05
+
+
+def drop(*sizes: int) -> OpenMaildrop:
+    numbers = array("Q", range(1, len(sizes) + 1))
+    listed = Maildrop(1, 1, uids=numbers, sizes=array("Q", sizes), emails=array("Q", (n * 1000 for n in numbers)))
+    nobody = cast("Any", None)
+    return OpenMaildrop(cast("Maildrops", nobody), cast("Account", nobody), listed, sum(sizes))
+
+
+def test_totals_follow_what_is_marked() -> None:
+    """RFC 1939 §5: letters marked as deleted are in no total and no list; RSET brings them back."""
+    found = drop(10, 200, 3000)
+    assert found.stat() == (3, 3210)
+    found.delete(2)
+    with pytest.raises(Refusal):
+        found.delete(2)  # it counts once
+    assert found.stat() == (2, 3010)
+    assert list(found.sizes()) == [(1, 10), (3, 3000)]
+    assert list(found.unique_ids()) == [(1, 1000), (3, 3000)]
+    assert list(found.numbers()) == [1, 3]
+    found.delete(1)
+    found.delete(3)
+    assert found.stat() == (0, 0)
+    assert list(found.sizes()) == []
+    found.reset()
+    assert found.stat() == (3, 3210)
+    assert list(found.numbers()) == [1, 2, 3]
+
+
+def test_the_listed_unique_id_is_that_of_one_letter() -> None:
+    found = drop(1, 2)
+    for number, value in found.unique_ids():
+        assert (UNIQUE_ID % value).decode() == found.unique_id(number)
+    assert (UNIQUE_ID % (2**63 - 1)).decode() == unique_id(2**63 - 1)

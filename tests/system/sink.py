@@ -1,0 +1,52 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Another server that takes every letter and remembers it: just enough SMTP, without any extension."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from types import TracebackType
+
+
+class Sink:
+    def __init__(self) -> None:
+        self.letters: list[bytes] = []
+        self.recipients: list[str] = []
+        self._news = asyncio.Event()
+        self._server: asyncio.Server
+        self.port = 0
+
+    async def __aenter__(self) -> Sink:
+        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
+        self.port = self._server.sockets[0].getsockname()[1]
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._server.close()
+
+    async def wait(self) -> None:
+        """Until another letter has come."""
+        self._news.clear()
+        await self._news.wait()
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(ConnectionError, asyncio.IncompleteReadError):
+            writer.write(b"220 sink.example.test\r\n")
+            while line := await reader.readline():
+                verb = line[:4].upper()
+                if verb == b"DATA":
+                    writer.write(b"354 go on\r\n")
+                    content = await reader.readuntil(b"\r\n.\r\n")
+                    self.letters.append(content[:-3].replace(b"\r\n..", b"\r\n."))
+                    self._news.set()
+                elif verb == b"EHLO":
+                    writer.write(b"502 HELO is enough\r\n")
+                    continue
+                elif verb == b"RCPT":
+                    self.recipients.append(line.decode().strip())
+                writer.write(b"221 bye\r\n" if verb == b"QUIT" else b"250 fine\r\n")
+                if verb == b"QUIT":
+                    break
+        writer.close()
