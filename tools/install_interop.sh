@@ -34,5 +34,12 @@ fi
 if [ "${1:-}" != bench ] && [ ! -x var/interop/exim/usr/sbin/exim4 ]; then
     mkdir -p var/interop/exim/packages
     (cd var/interop/exim/packages && apt-get download -qq exim4-base exim4-daemon-light) || true
-    for package in var/interop/exim/packages/*.deb; do dpkg -x "$package" var/interop/exim; done
+    for package in var/interop/exim/packages/*.deb; do
+        [ -e "$package" ] && dpkg -x "$package" var/interop/exim
+    done
+fi
+
+# Exim runs as this user, whose name is compiled in; its package would make it.
+if [ "${1:-}" != bench ] && [ "$(id -u)" = 0 ] && ! id Debian-exim > /dev/null 2>&1; then
+    useradd --system --user-group --no-create-home --home-dir /nonexistent --shell /usr/sbin/nologin Debian-exim
 fi

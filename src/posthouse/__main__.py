@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from posthouse.config import Settings
 
 PASSWORD_OCTETS = 10  # 80 random bits: 16 letters and digits in groups of four, good to type
-LOG_LEVEL = "warning"  # of commands that do their work themselves; a server has its own setting
 
 
 class Program:
@@ -34,9 +33,8 @@ class Program:
 
     @contextlib.asynccontextmanager
     async def _client(self, folder: Path) -> AsyncIterator[AsyncClient]:
-        from posthouse import access, telemetry  # noqa: PLC0415 - see the head of this file
+        from posthouse import access  # noqa: PLC0415 - see the head of this file
 
-        telemetry.configure(as_json=False, level=LOG_LEVEL)
         with refusals(folder):
             async with access.client(folder) as client:
                 yield client
@@ -47,9 +45,8 @@ class Program:
         return (folder / config.FILE_NAME).exists()
 
     def create(self, folder: Path, plan: Plan) -> None:
-        from posthouse import founding, telemetry  # noqa: PLC0415 - as above
+        from posthouse import founding  # noqa: PLC0415 - as above
 
-        telemetry.configure(as_json=False, level=LOG_LEVEL)
         with refusals(folder):
             founding.found(folder, plan)
 
@@ -104,6 +101,19 @@ class Program:
 @contextlib.contextmanager
 def refusals(folder: Path) -> Iterator[None]:
     """What the house raises, as reasons with their remedies."""
+    try:
+        yield
+    except Stop:
+        raise
+    except Exception as fault:
+        stop = refusal_of(fault, folder)
+        if stop is None:
+            raise
+        raise stop from None
+
+
+def refusal_of(fault: Exception, folder: Path) -> Stop | None:
+    """None: a fault of the program."""
     from posthouse.config import ConfigError  # noqa: PLC0415 - as above
     from posthouse.net.lock import DirectoryInUse  # noqa: PLC0415 - as above
     from posthouse.net.privileges import PrivilegeFault  # noqa: PLC0415 - as above
@@ -111,25 +121,25 @@ def refusals(folder: Path) -> Iterator[None]:
     from posthouse.ports import StoreFault  # noqa: PLC0415 - as above
     from posthouse.running import Refused  # noqa: PLC0415 - as above
 
-    try:
-        yield
-    except ConfigError as error:
-        raise Stop(*error.problems) from None
-    except Refused as error:
-        raise Stop(*str(error).splitlines()) from None
-    except Refusal as refusal:
-        raise Stop(refusal.text, status=str(refusal.status)) from None
-    except DirectoryInUse as in_use:
-        raise Stop(f"{in_use}; stop it first") from None
-    except StoreFault as fault:
-        raise Stop(f"{folder}: the store cannot be opened: {fault}") from None
-    except PrivilegeFault as fault:
-        raise Stop(f"process.user: {fault}") from None
-    except ImportError as error:  # after the user was changed: parts are loaded when they are needed
-        raise Stop(f"the user of the server cannot read the program's own files ({error}); install it for all") from None
-    except OSError as error:
-        place = error.filename or folder
-        raise Stop(f"{place}: {error.strerror or error}; run this as the user that owns {folder}") from None
+    match fault:
+        case ConfigError():
+            return Stop(*fault.problems)
+        case Refused():
+            return Stop(*str(fault).splitlines())
+        case Refusal():
+            return Stop(fault.text, status=str(fault.status))
+        case DirectoryInUse():
+            return Stop(f"{fault}; stop it first")
+        case StoreFault():
+            return Stop(f"{folder}: the store cannot be opened: {fault}")
+        case PrivilegeFault():
+            return Stop(f"process.user: {fault}")
+        case ImportError():  # after the user was changed: parts are loaded when they are needed
+            return Stop(f"the user of the server cannot read the program's own files ({fault}); install it for all")
+        case OSError():
+            place = fault.filename or folder
+            return Stop(f"{place}: {fault.strerror or fault}; run this as the user that owns {folder}")
+    return None
 
 
 def main() -> None:

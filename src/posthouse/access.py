@@ -15,14 +15,8 @@ from pathlib import Path
 
 import httpx2
 
-from posthouse import config
-from posthouse.app import open_house, real_machine
 from posthouse.edges.cli.backend import Stop
-from posthouse.edges.control.api import control_app
-from posthouse.net.lock import DirectoryInUse, DirectoryLock
-from posthouse.net.privileges import is_root
-from posthouse.office import office_of
-from posthouse.running import CONTROL_SOCKET
+from posthouse.net.lock import CONTROL_SOCKET, DirectoryInUse, DirectoryLock
 
 # The lock may be held without a socket: a server that starts or stops, another command. Both take seconds at most
 # but for long imports, of which one is told.
@@ -31,14 +25,16 @@ PAUSE = 0.05
 # A check of a large store takes minutes before it says a word.
 WAIT = httpx2.Timeout(None, connect=5.0)
 BASE = "http://posthouse"
+LOG_LEVEL = "warning"  # of a command that does its work itself; a server has its own setting
 
 
 @contextlib.asynccontextmanager
 async def client(folder: Path, *, patience: float = PATIENCE) -> AsyncIterator[httpx2.AsyncClient]:
     """Raises Stop, ConfigError, StoreFault and OSError."""
-    if not (folder / config.FILE_NAME).exists():
-        raise Stop(f"{folder}: no {config.FILE_NAME} there, so no data directory; `posthouse init` makes one")
-    held = await _lock_or_server(folder, patience)
+    held = None
+    if not _answers(folder / CONTROL_SOCKET):
+        _check(folder)
+        held = await _lock_or_server(folder, patience)
     if held is None:
         transport = httpx2.AsyncHTTPTransport(uds=str(folder / CONTROL_SOCKET))
         async with httpx2.AsyncClient(transport=transport, base_url=BASE, timeout=WAIT) as made:
@@ -52,8 +48,21 @@ async def client(folder: Path, *, patience: float = PATIENCE) -> AsyncIterator[h
         held.release()
 
 
+def _check(folder: Path) -> None:
+    from posthouse import config  # noqa: PLC0415 - the house is imported when it is needed: that takes its time
+
+    if not (folder / config.FILE_NAME).exists():
+        raise Stop(f"{folder}: no {config.FILE_NAME} there, so no data directory; `posthouse init` makes one")
+
+
 @contextlib.asynccontextmanager
 async def _alone(folder: Path) -> AsyncIterator[httpx2.AsyncClient]:
+    from posthouse import config, telemetry  # noqa: PLC0415 - as above
+    from posthouse.app import open_house, real_machine  # noqa: PLC0415 - as above
+    from posthouse.edges.control.api import control_app  # noqa: PLC0415 - as above
+    from posthouse.office import office_of  # noqa: PLC0415 - as above
+
+    telemetry.configure(as_json=False, level=LOG_LEVEL)
     house = open_house(folder, config.load(folder), real_machine())
     try:
         app = control_app(office_of(house, lambda: None, is_serving=False))
@@ -97,7 +106,7 @@ def _answers(path: Path) -> bool:
 def _as_owner(folder: Path) -> Iterator[None]:
     """Root works as the owner of the directory, so that the server can still read what is written."""
     owner = folder.stat()
-    if not is_root() or owner.st_uid == 0:
+    if os.geteuid() != 0 or owner.st_uid == 0:
         yield
         return
     os.setegid(owner.st_gid)

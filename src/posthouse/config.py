@@ -181,7 +181,9 @@ class Route(Section):
     tls: Literal["none", "opportunistic", "require", "verify", "implicit"] = setting(
         "opportunistic", "`verify` checks the certificate; `implicit` is TLS from the first octet, verified."
     )
-    username: str | None = setting(None, "Log in at the next hop (smart host); needs TLS.")
+    username: str | None = setting(
+        None, "Log in at the next hop (smart host); needs TLS, and `opportunistic` means `verify` then."
+    )
     password_file: Path | None = setting(None, "File that holds the password, in its first line.")
 
 

@@ -16,7 +16,8 @@ import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
-from posthouse import config, config_file
+from posthouse import config, config_file, telemetry
+from posthouse.access import LOG_LEVEL
 from posthouse.app import SECRET_FILE, open_house, real_machine
 from posthouse.config import Settings
 from posthouse.edges.cli.backend import Plan, Stop
@@ -33,6 +34,7 @@ def has_house(folder: Path) -> bool:
 
 def found(folder: Path, plan: Plan) -> None:
     """Raises Stop, ConfigError, Refusal, StoreFault, DirectoryInUse, OSError; then nothing is left behind."""
+    telemetry.configure(as_json=False, level=LOG_LEVEL)
     text = config_file.render({"hostname": plan.hostname, "listen": dict(plan.listen)})
     settings = config.from_table(tomllib.loads(text), "--hostname")
     _check_names(plan)

@@ -25,7 +25,7 @@ from posthouse.edges.control.metrics import metrics_app, register_gauges
 from posthouse.net import privileges
 from posthouse.net.certificate import CertificateFault, ensure_self_signed
 from posthouse.net.http import HttpServer
-from posthouse.net.lock import LOCK_FILE, DirectoryLock
+from posthouse.net.lock import CONTROL_SOCKET, LOCK_FILE, DirectoryLock
 from posthouse.net.privileges import Identity, PrivilegeFault
 from posthouse.net.sockets import ListenFault, close_sockets, open_sockets, raise_descriptor_limit
 from posthouse.net.systemd import Notifier, inherited_sockets
@@ -36,7 +36,6 @@ from posthouse.serving import Server
 from posthouse.telemetry import logger
 
 CONTROL = "control"  # beside the keys of [listen]
-CONTROL_SOCKET = "control.sock"
 ENDINGS = (signal.SIGTERM, signal.SIGINT)
 # A letter passes from the loop to the committer and back; with Python's 5 ms each hand-over may wait so long.
 SWITCH_INTERVAL = 0.0005

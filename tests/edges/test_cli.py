@@ -8,6 +8,7 @@ import base64
 import hashlib
 import json
 import stat
+import sys
 from pathlib import Path
 
 import pytest
@@ -123,7 +124,9 @@ def logs_in(line: Line, name: str, password: str) -> bool:
     async def main() -> bool:
         house = open_house(line.folder, load(line.folder), real_machine())
         try:
-            await house.login.with_password(name, password, scope="pop3", peer=Peer("127.0.0.1", 1, "127.0.0.1", 2, "t"))
+            await house.login.with_password(
+                name, password, scope="pop3", peer=Peer("127.0.0.1", 1, "127.0.0.1", 2, "t")
+            )
         except Refusal:
             return False
         finally:
@@ -168,7 +171,7 @@ def test_an_empty_standard_input_is_no_password(line: Line) -> None:
 
 def test_a_prompt_on_a_terminal_asks_twice(line: Line, monkeypatch: pytest.MonkeyPatch) -> None:
     answers = iter(["one", "other", "same", "same", ""])
-    monkeypatch.setattr(asking.sys.stdin, "isatty", lambda: True, raising=False)
+    monkeypatch.setattr(sys.stdin, "isatty", lambda: True, raising=False)
     monkeypatch.setattr(typer, "prompt", lambda *_, **__: next(answers))
     with pytest.raises(typer.BadParameter, match="differ"):
         asking.read_password(line.backend, from_stdin=False)

@@ -146,7 +146,8 @@ async def test_addresses_with_a_slash_find_their_account(world: World) -> None:
         path = "/v1/accounts/" + httpx2.URL("http://x", params={"": f"{name}@alice.test"}).query.decode()[1:]
         path = path.replace("+", "%20")
         await world.ask("POST", "/v1/accounts", json={"address": f"{name}@alice.test"})
-        assert [box["name"] for box in await world.ask("GET", path + "/mailboxes")][0] == "Archive"
+        boxes = await world.ask("GET", path + "/mailboxes")
+        assert boxes[0]["name"] == "Archive"
         await world.ask("PATCH", path, json={"quota": 5})
         await world.ask("DELETE", path)
 

@@ -12,6 +12,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from .programs import PATIENCE, accepts, free_port, run, stop, wait_until
 
 HOSTNAME = "localhost"  # the self-signed certificate is for it, and every client can look it up
@@ -25,10 +27,13 @@ LISTENERS = ("smtp", "submission", "submissions", "lmtp", "pop3", "pop3s", "metr
 class House:
     """`routes`: domain to "host:port". `settings`: more lines of posthouse.toml."""
 
-    def __init__(self, folder: Path, *, routes: dict[str, str] | None = None, settings: str = "") -> None:
+    def __init__(
+        self, folder: Path, *, routes: dict[str, str] | None = None, settings: str = "", smtp_port: int = 0
+    ) -> None:
         self.folder = folder
         self.log = folder.with_name(folder.name + ".log")
         self.ports = {name: free_port() for name in LISTENERS}
+        self.ports["smtp"] = smtp_port or self.ports["smtp"]
         self._process: subprocess.Popen[bytes] | None = None
         self.command("init", "--hostname", HOSTNAME, "--domain", DOMAIN, "--admin", ALICE, "--password-stdin")
         listen = "\n".join(f'{name} = ["127.0.0.1:{port}"]' for name, port in self.ports.items())
@@ -46,6 +51,14 @@ class House:
 
     def command(self, *words: str, stdin: str = PASSWORD + "\n") -> str:
         return run([sys.executable, "-m", "posthouse", *words, "--data", self.folder], stdin=stdin.encode())
+
+    def command_once(self, *words: str) -> None:
+        """A command that may have been done before."""
+        try:
+            self.command(*words)
+        except pytest.fail.Exception as failed:
+            if "already" not in str(failed):
+                raise
 
     def told(self, *words: str) -> Any:
         """A command's answer with --json."""

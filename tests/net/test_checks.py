@@ -32,7 +32,7 @@ def look(folder: Path, *, is_serving: bool = False, disk: Disk | None = None, **
 
 
 def level(found: list[Finding], area: str) -> str:
-    return [each.level for each in found if each.area == area][0]
+    return next(each.level for each in found if each.area == area)
 
 
 def test_a_folder_open_to_others_is_a_warning(tmp_path: Path) -> None:
@@ -99,4 +99,4 @@ def test_unix_sockets_and_protocols_to_come(tmp_path: Path) -> None:
         assert level(look(tmp_path, listen={"lmtp": [f"unix:{path}"]}, is_serving=True), "ports") == "ok"
     assert path.exists()  # it looks and changes nothing
     found = look(tmp_path, listen={"imap": ["127.0.0.1:143"]})
-    assert "not built yet" in [each.text for each in found if each.area == "ports"][0]
+    assert "not built yet" in next(each.text for each in found if each.area == "ports")

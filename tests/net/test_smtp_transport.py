@@ -11,6 +11,7 @@ import pytest
 
 from posthouse.mail.address import parse_address
 from posthouse.mail.envelope import Envelope, ForwardPath, ReversePath
+from posthouse.net import smtp_transport
 from posthouse.net.session import TlsRefused
 from posthouse.net.smtp_connection import UNREAD_BOUND, SmtpConnection
 from posthouse.net.smtp_tls import LoopTlsStarter, server_name
@@ -270,6 +271,23 @@ async def test_login_on_loopback_needs_no_tls() -> None:
         connection = await transport().connect(host.target(username="alice", password="secret"))
         assert connection.is_usable
         await connection.close()
+
+
+async def test_a_password_is_not_given_to_any_certificate(
+    server_tls: ssl.SSLContext, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Opportunistic TLS is for mail. Whoever stands between could show a certificate of his own."""
+    monkeypatch.setattr(smtp_transport, "_is_loopback", lambda _: False)
+
+    async def script(guest: Guest) -> None:
+        await guest.greet("STARTTLS")
+        await guest.start_tls(server_tls)
+        await guest.hear()
+
+    async with hosting(script) as host:
+        found = await fault(transport().connect(host.target(username="alice", password="secret")))
+        assert found.outcome.status == Status(4, 7, 5)
+        assert not any("AUTH" in line for line in host.visits[0].heard)
 
 
 async def test_login_refused() -> None:

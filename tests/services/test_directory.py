@@ -159,6 +159,22 @@ async def test_strangers_cannot_make_the_cache_grow(world: World, monkeypatch: p
     assert len(small._resolutions) == 10
 
 
+async def test_made_up_names_of_a_large_list_do_not_fill_the_memory(world: World) -> None:
+    """list+1@, list+2@ … each hold all members: they must not take the ten thousand places of single addresses."""
+    members = [f"u{number}@elsewhere.test" for number in range(directory.SMALL + 1)]
+    await world.administration.add_alias("list@example.test", members)
+    for number in range(directory.MAX_CACHED_LISTS + 20):
+        found = await world.directory.resolve(parse_address(f"list+{number}@example.test"))
+        assert len(found.remote) == len(members)
+    assert len(world.directory._resolutions) == 0
+    assert len(world.directory._lists) == directory.MAX_CACHED_LISTS
+    before = world.database.reads
+    assert (await world.directory.resolve(found.address)) == found
+    assert world.database.reads == before
+    await world.administration.remove_alias("list@example.test")
+    assert (await world.directory.resolve(found.address)).status == BAD_MAILBOX
+
+
 def test_a_bounded_dict_lets_the_oldest_unused_entry_go() -> None:
     bounded: Bounded[str, int] = Bounded(2)
     bounded.put("a", 1)

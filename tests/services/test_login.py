@@ -320,6 +320,26 @@ async def test_unknown_hashes_are_refused_at_import(world: World, text: str) -> 
     assert caught.value.status == INVALID_ARGUMENTS
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "$argon2id$v=19$m=99999999,t=1,p=1$c2FsdHNhbHQ$" + "A" * 43,
+        "{ARGON2ID}$argon2id$v=19$m=262144,t=1000,p=1$c2FsdHNhbHQ$" + "A" * 43,
+        "$6$rounds=999999999$saltsalt$" + "a" * 86,
+        "{SHA256-CRYPT}$5$rounds=999999999$saltsalt$" + "a" * 43,
+        "$2b$31$" + "a" * 53,
+        "$pbkdf2-sha256$999999999$c2FsdHNhbHQ$" + "A" * 43,
+        "{PBKDF2}$1$salt$999999999$" + "00" * 20,
+        "{PBKDF2-SHA512}" + "9" * 5000 + "$c2FsdHNhbHQ$" + "A" * 86,
+    ],
+    ids=lambda text: text[:24],
+)
+async def test_hashes_that_take_too_long_are_refused_at_import(world: World, text: str) -> None:
+    """Whoever tries to log in has the hash verified: it must not cost minutes, nor more memory than there is."""
+    with pytest.raises(Refusal, match="too long"):
+        await world.administration.set_password(NAME, password_hash=text)
+
+
 # --- SASL --------------------------------------------------------------------------------------------------------
 
 

@@ -5,7 +5,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections.abc import Callable
 from types import TracebackType
+
+MAX_LETTER = 4 << 20  # octets
 
 
 class Sink:
@@ -13,11 +16,12 @@ class Sink:
         self.letters: list[bytes] = []
         self.recipients: list[str] = []
         self._news = asyncio.Event()
+        self._tasks: list[asyncio.Task[None]] = []
         self._server: asyncio.Server
         self.port = 0
 
     async def __aenter__(self) -> Sink:
-        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
+        self._server = await asyncio.start_server(self._accept, "127.0.0.1", 0, limit=MAX_LETTER)
         self.port = self._server.sockets[0].getsockname()[1]
         return self
 
@@ -25,14 +29,22 @@ class Sink:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._server.close()
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
 
-    async def wait(self) -> None:
-        """Until another letter has come."""
-        self._news.clear()
-        await self._news.wait()
+    async def wait_for(self, is_enough: Callable[[], bool], limit: float = 60.0) -> None:
+        """Until enough has come; `limit` in seconds."""
+        async with asyncio.timeout(limit):
+            while not is_enough():
+                self._news.clear()
+                await self._news.wait()
+
+    def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._tasks.append(asyncio.ensure_future(self._serve(reader, writer)))
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        with contextlib.suppress(ConnectionError, asyncio.IncompleteReadError):
+        with contextlib.suppress(ConnectionError, asyncio.IncompleteReadError), contextlib.closing(writer):
             writer.write(b"220 sink.example.test\r\n")
             while line := await reader.readline():
                 verb = line[:4].upper()
@@ -49,4 +61,3 @@ class Sink:
                 writer.write(b"221 bye\r\n" if verb == b"QUIT" else b"250 fine\r\n")
                 if verb == b"QUIT":
                     break
-        writer.close()

@@ -178,21 +178,21 @@ async def test_every_acknowledged_letter_survives_kill_9(template: Path, tmp_pat
         text = CONFIG.format(smtp=server.smtp, pop3=server.pop3, sink=sink.port)
         (folder / "posthouse.toml").write_text(text, "utf-8")
         await server.start()
-        for _ in range(ROUNDS):
-            clients = [asyncio.ensure_future(load.client(server.smtp)) for _ in range(CLIENTS)]
-            await asyncio.wait(clients, timeout=chance.uniform(0.2, 0.8))
+        try:
+            for _ in range(ROUNDS):
+                clients = [asyncio.ensure_future(load.client(server.smtp)) for _ in range(CLIENTS)]
+                await asyncio.wait(clients, timeout=chance.uniform(0.2, 0.8))
+                await server.kill()
+                await asyncio.gather(*clients)
+                await server.start()
+                for name, to in READERS.items():
+                    kept[name] = await read(server, name, kept[name])
+                    check(load, to, list(kept[name].values()))
+            wanted = {letter.number for letter in load.letters if letter.acknowledged and FORWARDED & set(letter.to)}
+            await sink.wait_for(lambda: wanted <= {number_of(letter) for letter in sink.letters})
+            # A letter whose delivery was not written down in time is sent once more: twice is allowed, never is not.
+            check(load, FORWARDED, sink.letters, may_repeat=True)
+        finally:
             await server.kill()
-            await asyncio.gather(*clients)
-            await server.start()
-            for name, to in READERS.items():
-                kept[name] = await read(server, name, kept[name])
-                check(load, to, list(kept[name].values()))
-        wanted = {letter.number for letter in load.letters if letter.acknowledged and FORWARDED & set(letter.to)}
-        async with asyncio.timeout(60):
-            while not wanted <= {number_of(letter) for letter in sink.letters}:
-                await sink.wait()
-        # A letter whose delivery was not written down in time is sent once more: twice is allowed, never is not.
-        check(load, FORWARDED, sink.letters, may_repeat=True)
-        await server.kill()
     assert sum(letter.acknowledged for letter in load.letters) > 100, "the load was no load"
-    assert any(not letter.acknowledged for letter in load.letters), "no letter was cut off"
+    assert any(letter.attempts > letter.acknowledged for letter in load.letters), "no letter was cut off"

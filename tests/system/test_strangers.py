@@ -12,7 +12,8 @@ import pytest
 from posthouse.mail.envelope import ReversePath
 from posthouse.outcome import RATE_LIMITED, Refusal
 from posthouse.ports import Peer
-from posthouse.services.transaction import Client
+from posthouse.services.transaction import MAX_MEMBERS, Client
+from posthouse.store.lookup import MAX_ALIAS_TARGETS
 from tests.system.post import Post
 
 ON_BOTH_LOOPS = True
@@ -49,3 +50,15 @@ async def test_who_is_stuck_in_a_handshake_does_not_hold_up_the_end(post: Post) 
     await asyncio.wait([connection.task], timeout=5)  # far below the limit for the last octets of a session
     assert connection.task.done()
     writer.close()
+
+
+async def test_a_list_named_again_and_again_is_not_planned_without_end(post: Post) -> None:
+    """A thousand forms of one list's address would be a million members: seconds in which nobody else is served."""
+    members = [f"u{number}@elsewhere.test" for number in range(MAX_ALIAS_TARGETS)]
+    await post.house.administration.add_alias("list@bob.test", members)
+    most = MAX_MEMBERS // MAX_ALIAS_TARGETS
+    async with await post.smtp() as wire:
+        forms = [f"RCPT TO:<list+{number}@bob.test>" for number in range(most + 1)]
+        replies = await wire.say_all("MAIL FROM:<x@example.test>", *forms, "RCPT TO:<bob@bob.test>")
+    assert [reply[:3] for reply in replies] == ["250"] * (most + 1) + ["452", "250"]
+    assert replies[-2].startswith("452 4.5.3")

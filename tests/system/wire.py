@@ -17,7 +17,9 @@ PATIENCE = 20.0
 class Wire:
     """Implements the transcripts' `Wire`."""
 
-    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, trusting: ssl.SSLContext | None) -> None:
+    def __init__(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, trusting: ssl.SSLContext | None
+    ) -> None:
         self._reader = reader
         self._writer = writer
         self._trusting = trusting

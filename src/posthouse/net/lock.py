@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""DIR/lock: one process owns a data directory. Invariant: the lock ends with the process, however it ends."""
+"""DIR/lock: one process owns a data directory, and a server answers on DIR/control.sock while it does.
+
+Invariant: the lock ends with the process, however it ends.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +13,7 @@ import os
 from pathlib import Path
 
 LOCK_FILE = "lock"
+CONTROL_SOCKET = "control.sock"
 
 
 class DirectoryInUse(Exception):  # noqa: N818 - an answer

@@ -58,6 +58,10 @@ class SmtpTransport:
         """Connect, greet, EHLO, STARTTLS, AUTH as the target says. Raises ConnectFault."""
         if target.tls not in _TLS_USE:
             raise ValueError(f"unknown use of TLS: {target.tls!r}")
+        if target.username is not None and target.tls == "opportunistic" and not _is_loopback(target.address):
+            # A password is for one host alone: with any certificate taken it would be for whoever stands between.
+            # The operator may say otherwise ("require").
+            target = replace(target, tls="verify")
         failed = await self._attempt(target)
         if isinstance(failed, SmtpConnection):
             return failed

@@ -17,8 +17,12 @@ from posthouse.services.bounded import Bounded
 from posthouse.store import lookup
 from posthouse.store.lookup import Account, House, Resolution
 
-# About 1 KB each: some 10 MB at worst. Strangers can ask for any name, so the oldest ones give way.
+# At most 2 KB each: some 20 MB at worst. Strangers can ask for any name, so the oldest ones give way.
 MAX_CACHED_ADDRESSES = 10_000
+# An address with more than SMALL members takes 110 octets for each, and strangers can make up thousands of names for
+# one list (list+1@, list+2@, …): those have a cache of their own, 11 MB at worst.
+SMALL = 16
+MAX_CACHED_LISTS = 100
 MAX_CACHED_DOMAINS = 10_000  # mostly the remote domains that users write to
 MAX_CACHED_SENDERS = 10_000  # (account, address) pairs
 MAX_CACHED_NAMES = 10_000
@@ -48,6 +52,7 @@ class Directory:
         self._alias_may_send = alias_may_send
         self._default_domain = default_domain
         self._resolutions: Bounded[tuple[str, str], Resolution] = Bounded(MAX_CACHED_ADDRESSES)
+        self._lists: Bounded[tuple[str, str], Resolution] = Bounded(MAX_CACHED_LISTS)
         self._domains: Bounded[str, tuple[bool]] = Bounded(MAX_CACHED_DOMAINS)
         self._senders: Bounded[tuple[int, str, str], tuple[bool]] = Bounded(MAX_CACHED_SENDERS)
         self._accounts: Bounded[tuple[str, str], tuple[Account | None]] = Bounded(MAX_CACHED_NAMES)
@@ -59,13 +64,16 @@ class Directory:
 
     async def resolve(self, address: Address) -> Resolution:
         """Where letters for this address go."""
-        known = self._resolutions.get(address.key)
+        key = address.key
+        known = self._resolutions.get(key) or self._lists.get(key)
         if known is None:
             if not await self.is_local_domain(address.domain.name):
                 return Resolution(address, domain_is_local=False, remote=(address,))
-            known = await self._ask(
-                self._resolutions, address.key, partial(lookup.resolve, house=self._house, address=address)
-            )
+            changes = self._changes
+            known = await self._database.read(partial(lookup.resolve, house=self._house, address=address))
+            if changes == self._changes:
+                is_small = len(known.accounts) + len(known.remote) <= SMALL
+                (self._resolutions if is_small else self._lists).put(key, known)
         return known if known.address == address else replace(known, address=address)
 
     async def postmaster(self) -> Resolution:
@@ -126,6 +134,7 @@ class Directory:
     def _forget(self, _change: Change) -> None:
         self._changes += 1
         self._resolutions.clear()
+        self._lists.clear()
         self._domains.clear()
         self._senders.clear()
         self._accounts.clear()

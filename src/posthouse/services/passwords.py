@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import re
 from base64 import b64encode
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from argon2 import PasswordHasher, Type
+from argon2 import PasswordHasher, Type, extract_parameters
 from argon2.exceptions import InvalidHashError, VerificationError
 from passlib.context import CryptContext
 from passlib.exc import MissingBackendError, PasswordSizeError
@@ -67,6 +68,15 @@ _DOVECOT_PREFIXES = (
     "{ARGON2I}",
 )
 _DOVECOT_PBKDF2 = "{PBKDF2}$1$"  # then salt$rounds$hex, PBKDF2 with HMAC-SHA-1
+
+# What one verification may cost: some seconds of one thread. Hashes come in files from outside, and whoever knows
+# the name of an account can have its hash verified as often as he tries to log in.
+MAX_ARGON2_MEMORY = 256 * 1024  # KiB
+MAX_ARGON2_WORK = 2 * 1024 * 1024  # KiB times passes
+MAX_ROUNDS = 3_000_000
+MAX_BCRYPT_COST = 15  # a power of two
+_ROUNDS = re.compile(r"(?:\$[56]\$rounds=|\$pbkdf2[^$]*\$|\{PBKDF2[^}]*\}(?:\$1\$[^$]*\$)?)([0-9]+)\$", re.IGNORECASE)
+_BCRYPT_COST = re.compile(r"\$2[a-z]?\$([0-9]+)\$")
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,6 +163,8 @@ class Passwords:
 def check_imported(text: str) -> str:
     """A hash from another server, in the form in which it is kept. Raises Refusal when it cannot be verified here."""
     stored = text.strip()
+    if not _is_affordable(_without_prefix(stored)):
+        raise Refusal(INVALID_ARGUMENTS, "verifying this password hash would take too long; set a new password")
     if is_argon2(stored) or _dovecot_pbkdf2(stored) is not None:
         return stored
     try:
@@ -166,6 +178,19 @@ def check_imported(text: str) -> str:
     if scheme is None:
         raise Refusal(INVALID_ARGUMENTS, "this kind of password hash is not known here")
     return stored
+
+
+def _is_affordable(stored: str) -> bool:
+    if is_argon2(stored):
+        try:
+            cost = extract_parameters(stored)
+        except InvalidHashError:
+            return True  # it is never right, and known to be so at once
+        return cost.memory_cost <= MAX_ARGON2_MEMORY and cost.memory_cost * cost.time_cost <= MAX_ARGON2_WORK
+    rounds, bcrypt = _ROUNDS.match(stored), _BCRYPT_COST.match(stored)
+    return (rounds is None or int(rounds[1][:20]) <= MAX_ROUNDS) and (
+        bcrypt is None or int(bcrypt[1][:20]) <= MAX_BCRYPT_COST
+    )
 
 
 def is_argon2(stored: str) -> bool:

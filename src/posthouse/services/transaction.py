@@ -14,11 +14,17 @@ from posthouse.mail.envelope import ForwardPath, ReversePath
 from posthouse.outcome import (
     SYSTEM_FAULT,
     SYSTEM_FULL,
+    TOO_MANY_RECIPIENTS,
     Refusal,
 )
 from posthouse.ports import Peer, StoreFault, TlsInfo
 from posthouse.services.directory import Account, Resolution
 from posthouse.services.incoming import IncomingLetter
+
+# What the aliases among the recipients of one letter may stand for in all, each counted in full: ten of the largest.
+# Planning a member costs 4 µs of everybody's time, so a stranger who names a list a thousand times over (list+1@,
+# list+2@, …) must not have it planned a thousand times.
+MAX_MEMBERS = 10_000
 
 
 @dataclass(slots=True)
@@ -56,6 +62,7 @@ class MailTransaction(ABC):
         self.reverse_path = reverse_path
         self.recipients: list[Recipient] = []
         self._incoming: IncomingLetter | None = None
+        self._members = 0  # of the aliases among the recipients
 
     @abstractmethod
     async def admit(self, path: ForwardPath) -> Recipient:
@@ -70,7 +77,17 @@ class MailTransaction(ABC):
         """Judge the whole letter and commit it, or raise Refusal (for every recipient)."""
 
     async def add_recipient(self, path: ForwardPath) -> None:
-        self.recipients.append(await self.admit(path))
+        """Raises Refusal; the recipients before stay."""
+        recipient = await self.admit(path)
+        resolution = recipient.resolution
+        if resolution.is_alias:
+            members = self._members + len(resolution.accounts) + len(resolution.remote)
+            if members > MAX_MEMBERS:
+                raise Refusal(
+                    TOO_MANY_RECIPIENTS, "Too many recipients behind these addresses, send others apart"
+                )
+            self._members = members
+        self.recipients.append(recipient)
 
     async def begin_content(self) -> None:
         if self._incoming is None:

@@ -7,13 +7,14 @@ Invariant: the delivery is part of the unit that records its outcomes: all of it
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from posthouse.outcome import NO_ROUTE, Outcome
 from posthouse.ports import BlobStore, Clock
 from posthouse.services.carrier import LocalPlan
 from posthouse.services.delivery import DELIVERED_HERE, Delivery, Origin, Posting
 from posthouse.services.directory import Directory
-from posthouse.services.incoming import IncomingLetter
+from posthouse.services.incoming import FinishedLetter, IncomingLetter
 from posthouse.services.transaction import Recipient
 from posthouse.store.queue_rows import ClaimedLetter, ClaimedRecipient
 
@@ -44,9 +45,17 @@ class WaitingDelivery:
         if not accepted:
             return LocalPlan(outcomes, Posting(None, self._delivery))
         content = await self._blobs.open(letter.location)
-        incoming = IncomingLetter(self._blobs)
-        for start in range(0, len(content), CHUNK):
-            await incoming.add(bytes(content[start : start + CHUNK]))
         origin = Origin(letter.trace, self._clock.wall(), letter.prefix, source="queue")
-        plan = self._delivery.plan(await incoming.finish(), letter.reverse_path, accepted, origin)
-        return LocalPlan(outcomes, Posting(plan, self._delivery))
+        plan = self._delivery.plan(await self._copy(content), letter.reverse_path, accepted, origin)
+        # The queue keeps this letter's history: it has one row there already.
+        return LocalPlan(outcomes, Posting(replace(plan, delivered=()), self._delivery))
+
+    async def _copy(self, content: memoryview) -> FinishedLetter:
+        incoming = IncomingLetter(self._blobs)
+        try:
+            for start in range(0, len(content), CHUNK):
+                await incoming.add(bytes(content[start : start + CHUNK]))
+            return await incoming.finish()
+        except BaseException:
+            await incoming.discard()
+            raise

@@ -152,8 +152,8 @@ def welcome(data: Path, listens: Mapping[str, list[str]], user: str, password: s
         yield f"        --from {name} --to {name} --header 'Subject: hello'"
     if "submissions" in ports:
         where = f"{_reach(hosts['submissions'])}:{ports['submissions']}"
-        yield f"  printf 'From: {name}\\nSubject: hello\\n\\nhello\\n' | curl -k --crlf smtps://{where} --user {name}:{secret} \\"
-        yield f"        --mail-from {name} --mail-rcpt {name} -T -"
+        yield f"  printf 'From: {name}\\nSubject: hello\\n\\nhello\\n' | curl -k --crlf smtps://{where} \\"
+        yield f"        --user {name}:{secret} --mail-from {name} --mail-rcpt {name} -T -"
     yield "Ctrl-C stops it."
     yield ""
 

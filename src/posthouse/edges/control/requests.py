@@ -7,7 +7,6 @@ from typing import Annotated, Literal
 
 import msgspec
 
-
 Octets = Annotated[int, msgspec.Meta(ge=0, le=1 << 62)]
 
 
