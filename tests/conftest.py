@@ -1,17 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A PostgreSQL server for those tests that ask for one (marked `interop`)."""
+"""For all tests: plain log lines. structlog's default draws tracebacks with every local variable, which takes longer
+than most tests."""
 
-from __future__ import annotations
+import structlog
 
-from collections.abc import Iterator
-
-import pytest
-
-from tests.cluster import running_cluster
-
-
-@pytest.fixture(scope="session")
-def postgres() -> Iterator[str]:
-    """The DSN of a server of the tests' own, or of the one that POSTHOUSE_TEST_POSTGRES names."""
-    with running_cluster() as dsn:
-        yield dsn
+structlog.configure(
+    processors=[
+        structlog.processors.add_log_level,
+        structlog.processors.format_exc_info,
+        structlog.processors.KeyValueRenderer(key_order=["level", "event"]),
+    ],
+    cache_logger_on_first_use=False,  # so that structlog.testing.capture_logs reaches every logger
+)

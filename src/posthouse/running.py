@@ -39,6 +39,7 @@ CONTROL = "control"  # beside the keys of [listen]
 ENDINGS = (signal.SIGTERM, signal.SIGINT)
 # A letter passes from the loop to the committer and back; with Python's 5 ms each hand-over may wait so long.
 SWITCH_INTERVAL = 0.0005
+CONFIG_MODE = 0o640  # of posthouse.toml when root starts the server: its user reads it through the group
 CERTIFICATE_CHECK = 60.0  # seconds between looks at the certificate files
 
 Ready = Callable[[dict[str, list[str]]], None]
@@ -163,6 +164,12 @@ def hand_over(folder: Path, identity: Identity) -> None:
     else:
         wanted = [folder / name for name in (LOCK_FILE, CONTROL_SOCKET)] + [folder / "tls", *folder.glob("tls/self-*")]
     for path in wanted:
+        if path == folder / config.FILE_NAME:
+            # It stays root's: whoever took over the server's user could otherwise name another user in it, and the
+            # next start would serve as that one.
+            os.chown(path, 0, identity.gid, follow_symlinks=False)
+            path.chmod(CONFIG_MODE)
+            continue
         os.chown(path, identity.uid, identity.gid, follow_symlinks=False)
 
 

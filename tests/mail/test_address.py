@@ -189,3 +189,13 @@ def test_a_quoted_local_part_counts_with_its_quotes() -> None:
 def test_an_endless_domain_is_refused_before_it_is_kept() -> None:
     with pytest.raises(AddressError, match="longer"):
         Domain.parse("x" * 100_000)
+
+
+@given(st.integers(1, 60), st.integers(1, 40), st.sampled_from(["é", "例え", "a"]))
+def test_what_is_taken_can_be_read_back_from_what_is_kept(local: int, labels: int, label: str) -> None:
+    """The queue keeps `str(address)`. An A-label may be longer than the U-label that was said."""
+    try:
+        address = parse_address("x" * local + "@" + ".".join([label] * labels))
+    except AddressError:
+        return
+    assert parse_address(str(address)) == address

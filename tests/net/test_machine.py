@@ -27,7 +27,7 @@ from posthouse.net.certificate import (
     read_facts,
 )
 from posthouse.net.http import HttpFault, HttpServer
-from posthouse.net.sockets import open_sockets
+from posthouse.net.sockets import ListenFault, open_sockets
 from posthouse.net.systemd import Notifier, inherited_sockets
 from posthouse.net.tls import TICKET_KEY_SECONDS, CertificateFiles, CertificateStore
 from tests.net.conftest import NOW, make_files
@@ -245,3 +245,10 @@ async def test_http_whose_start_fails_says_so() -> None:
     server = HttpServer(broken, open_sockets(["127.0.0.1:0"]), is_lifespan_needed=True)
     with pytest.raises(HttpFault):
         await within(server.start)
+
+
+def test_a_path_too_long_for_a_unix_socket_is_said_with_the_remedy(tmp_path: Path) -> None:
+    folder = tmp_path / ("x" * 100)
+    folder.mkdir()
+    with pytest.raises(ListenFault, match="shorter folder"):
+        open_sockets([f"unix:{folder}/control.sock"])

@@ -154,3 +154,27 @@ async def test_closing_at_every_octet_of_a_pop3_session(opener: Callable[..., An
         is_over = size == len(session)
         assert (b"removed" in said) == is_over, size
         assert len(await post.letters("bob@bob.test")) == (0 if is_over else 1), size
+
+
+HUGE = LETTER + b"0123456789abcdef\r\n" * 40_000
+
+
+@pytest.mark.parametrize("how", ["vanish", "close", "RSET", "EHLO client.example.test", "QUIT"])
+async def test_a_large_letter_that_stays_unfinished_leaves_no_spool(post: Post, how: str) -> None:
+    before = sorted((post.house.folder / "packs").iterdir())
+    wire = await post.smtp()
+    await wire.say_all("MAIL FROM:<a@b.test>", "RCPT TO:<bob@bob.test>")
+    if how in ("vanish", "close"):
+        assert (await wire.say("DATA")).startswith("354")
+        await wire.send(HUGE)
+    else:
+        await wire.send(b"BDAT %d\r\n" % len(HUGE) + HUGE)
+        assert (await wire.reply()).startswith("250")
+        assert (await wire.say(how)).startswith(("250", "221"))
+    if how == "vanish":
+        wire.reset()
+    else:
+        await wire.hang_up()
+    await post.is_quiet()
+    assert sorted((post.house.folder / "packs").iterdir()) == before
+    assert await stored(post) == []

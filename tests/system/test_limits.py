@@ -102,7 +102,7 @@ async def test_a_wrong_password_limit_shuts_out_strangers_not_the_owner_elsewher
 
 @pytest.mark.parametrize(("service", "word"), [("smtp", b"421 4.7.0 "), ("pop3", b"-ERR [SYS/TEMP] ")])
 async def test_a_connection_too_many_is_told_so(opener: Opener, service: str, word: bytes) -> None:
-    post = await opener(smtp={"max_connections": 3})
+    post = await opener(**{service: {"max_connections": 3}})
     wires = [await post.connect(service) for _ in range(3)]
     for wire in wires:
         assert await wire.line() is not None

@@ -216,6 +216,32 @@ async def test_a_header_beyond_the_bound_is_refused_and_the_session_goes_on(post
         assert (await wire.letter(SENDER, ["bob@bob.test"], LETTER)).startswith("250")
 
 
+async def test_a_header_beyond_the_bound_in_chunks(post: Post) -> None:
+    """The chunk that passes the bound is refused; what is left of the letter is thrown away until RSET."""
+    async with await post.smtp() as wire:
+        await wire.say_all(f"MAIL FROM:<{SENDER}>", "RCPT TO:<bob@bob.test>")
+        chunk = b"X-Long: " + b"y" * 900 + b"\r\n"
+        replies = []
+        for last in (b"", b"", b"", b" LAST"):
+            await wire.send(b"BDAT %d%s\r\n" % (len(chunk) * 100, last) + chunk * 100)
+            replies.append((await wire.reply())[:9])
+        assert replies == ["250 2.0.0", "250 2.0.0", "550 5.6.0", "503 5.5.1"]
+        assert (await wire.say("RSET")).startswith("250")
+        assert (await wire.letter(SENDER, ["bob@bob.test"], LETTER)).startswith("250")
+
+
+async def test_an_address_in_another_script_stands_as_it_is_in_the_trace_fields(post: Post) -> None:
+    """RFC 6531 §3.7.3, RFC 6532: UTF-8 in Return-Path, Delivered-To and Received of a letter sent with SMTPUTF8."""
+    async with await post.smtp() as wire:
+        await wire.say_all("MAIL FROM:<ålice@example.test> SMTPUTF8 BODY=8BITMIME", "RCPT TO:<BÖB@bob.test>", "DATA")
+        await wire.send("Subject: größe\r\n\r\nx\r\n.\r\n".encode())
+        assert (await wire.reply()).startswith("250")
+    (letter,) = await post.letters("böb@bob.test")
+    assert letter.decode().startswith("Return-Path: <ålice@example.test>\r\nDelivered-To: BÖB@bob.test\r\n")
+    assert b"with UTF8SMTP\r\n" in letter
+    assert letter.endswith("Subject: größe\r\n\r\nx\r\n".encode())
+
+
 # --- faults of the store ---------------------------------------------------------------------------------
 
 

@@ -219,7 +219,11 @@ def test_a_wrong_file_and_a_broken_store_are_refusals(house: Program) -> None:
 def test_root_hands_the_house_over_and_later_only_what_it_made(house: Program) -> None:
     somebody = Identity("somebody", 54321, 54321)
     hand_over(house.folder, somebody)
-    assert {path.stat().st_uid for path in (house.folder, *house.folder.rglob("*"))} == {54321}
+    settings = house.folder / config.FILE_NAME
+    rest = [path for path in (house.folder, *house.folder.rglob("*")) if path != settings]
+    assert {path.stat().st_uid for path in rest} == {54321}
+    # Who has taken over the server's user must not choose who the next start serves as.
+    assert (settings.stat().st_uid, settings.stat().st_gid, settings.stat().st_mode & 0o777) == (0, 54321, 0o640)
     (house.folder / "tls").mkdir()
     for name in ("control.sock", "strange"):
         (house.folder / name).touch()

@@ -99,6 +99,8 @@ class DemoServer:
                 document = await _document(self._process.stdout)
         except TimeoutError:
             raise ServerFault(f"the server of {self.domain} did not start within {START_SECONDS:.0f} seconds") from None
+        if "error" in document:
+            raise ServerFault(f"the server of {self.domain} did not start: {document['error']}")
         self.ports = {name: int(where[0].rpartition(":")[2]) for name, where in document["listens"].items() if where}
 
     async def stop(self) -> None:

@@ -20,6 +20,7 @@ from pathlib import Path
 BACKLOG = 1024
 # File descriptors kept free for the store, DNS and outgoing mail when connections are limited by them.
 DESCRIPTORS_IN_RESERVE = 256
+MAX_UNIX_PATH = 107  # octets: sun_path of unix(7) with its final zero
 SOCKET_MODE = 0o600  # a Unix socket is for the server's own user unless the caller says otherwise
 
 
@@ -134,6 +135,11 @@ def _bind(family: int, kind: int, number: int, where: tuple[object, ...]) -> soc
 
 
 def _open_unix(path: Path, mode: int) -> socket.socket:
+    if len(os.fsencode(path)) > MAX_UNIX_PATH:
+        raise ListenFault(
+            f"cannot listen on unix:{path}: the path is longer than {MAX_UNIX_PATH} octets, which is all that the"
+            " system allows; choose a shorter folder"
+        )
     _clear_stale(path)
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     # The mask is for the whole process, and bind is the only way to be narrow from the first moment.
