@@ -1,8 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
-"""For all tests: plain log lines. structlog's default draws tracebacks with every local variable, which takes longer
-than most tests."""
+"""For all tests: plain log lines, and a PostgreSQL server for those that ask for one (marked `interop`).
 
+structlog's default draws tracebacks with every local variable, which takes longer than most tests.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
 import structlog
+
+from tests.cluster import running_cluster
 
 structlog.configure(
     processors=[
@@ -12,3 +21,10 @@ structlog.configure(
     ],
     cache_logger_on_first_use=False,  # so that structlog.testing.capture_logs reaches every logger
 )
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[str]:
+    """The DSN of a server of the tests' own, or of the one that POSTHOUSE_TEST_POSTGRES names."""
+    with running_cluster() as dsn:
+        yield dsn

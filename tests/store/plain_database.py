@@ -135,7 +135,7 @@ class PlainEngine(Protocol):
     """The database below: this module's SQLite, or PostgreSQL (plain_postgres.py)."""
 
     @property
-    def connection(self) -> apsw.Connection: ...
+    def connection(self) -> Any: ...
 
     def transaction(self, blobs: PlainBlobs, ids: list[int]) -> PlainTransaction: ...
 
@@ -144,6 +144,8 @@ class PlainEngine(Protocol):
 
     def query(self) -> AbstractContextManager[None]:
         """What is done inside may change nothing."""
+
+    def snapshot(self, target: Path) -> None: ...
 
     def close(self) -> None: ...
 
@@ -175,6 +177,12 @@ class SqliteEngine:
         yield
         assert self.connection.total_changes() == before, "a query changed something"
 
+    def snapshot(self, target: Path) -> None:
+        copy = apsw.Connection(str(target))
+        with copy.backup("main", self.connection, "main") as backup:
+            backup.step()
+        copy.close()
+
     def close(self) -> None:
         self.connection.close()
 
@@ -202,8 +210,8 @@ class PlainDatabase:
         self.fault: StoreFault | None = None  # set it: every unit fails with it
 
     @property
-    def connection(self) -> apsw.Connection:
-        """SQLite's, for what only SQLite can tell a test."""
+    def connection(self) -> Any:
+        """The one below: to change rows behind everybody's back, and for what only SQLite can tell a test."""
         return self._engine.connection
 
     def run(self, unit: Callable[[Any], T]) -> T:
@@ -238,10 +246,7 @@ class PlainDatabase:
         return self.look(query)
 
     async def snapshot(self, target: Path) -> None:
-        copy = apsw.Connection(str(target))
-        with copy.backup("main", self.connection, "main") as backup:
-            backup.step()
-        copy.close()
+        self._engine.snapshot(target)
 
     async def close(self) -> None:
         self._engine.close()

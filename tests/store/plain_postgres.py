@@ -19,9 +19,11 @@ from typing import NoReturn
 import psycopg
 import pytest
 
+from posthouse.net.disk import PosixDisk
 from posthouse.ports import Row, Value
 from posthouse.store.databases.migrate import packaged
 from posthouse.store.databases.postgres_engine import connect, rewrite
+from posthouse.store.databases.postgres_snapshot import copy_to_sqlite
 from tests.cluster import new_schema
 from tests.store.plain_database import PlainBlobs, PlainTransaction
 
@@ -68,8 +70,8 @@ class PostgresEngine:
         self._closed.atexit = False
 
     @property
-    def connection(self) -> NoReturn:
-        pytest.skip("this test is about SQLite itself")
+    def connection(self) -> _Connection:
+        return _Connection(self._connection)
 
     def transaction(self, blobs: PlainBlobs, ids: list[int]) -> PlainTransaction:
         return PostgresPlainTransaction(self._connection, blobs, ids)
@@ -95,8 +97,25 @@ class PostgresEngine:
             self._connection.execute("ROLLBACK TO query")
             self._connection.execute("RELEASE query")
 
+    def snapshot(self, target: Path) -> None:
+        copy_to_sqlite(self._connection, target, PosixDisk(), packaged())
+
     def close(self) -> None:
         self._closed()
+
+
+class _Connection:
+    """As much of SQLite's connection as PostgreSQL has."""
+
+    def __init__(self, connection: psycopg.Connection[Row]) -> None:
+        self._connection = connection
+
+    def execute(self, sql: str, parameters: Mapping[str, Value] | tuple[Value, ...] = ()) -> None:
+        places = b"%s" if isinstance(parameters, tuple) else b"?"
+        self._connection.execute(rewrite(sql).replace(b"?", places), parameters or None)
+
+    def __getattr__(self, name: str) -> NoReturn:
+        pytest.skip("this test is about SQLite itself")
 
 
 class PostgresPlainTransaction(PlainTransaction):

@@ -107,7 +107,6 @@ class Post:
     ports: dict[str, int]
     trusting: ssl.SSLContext
     disk: FaultyDisk
-    _seen: int = 0
 
     async def connect(self, service: str = "smtp") -> Wire:
         return await Wire.open(self.ports[service], self.trusting, is_tls=service in ("submissions", "pop3s"))
@@ -177,9 +176,6 @@ class Post:
         assert not house.blobs._shelf.loose, "a pack of its own belongs to nobody"
         assert not list((house.folder / "packs").glob("*.part")), "a spool was left behind"
         await self.server.stop(5)
-
-
-Opener = Callable[..., Any]
 
 
 async def open_post(

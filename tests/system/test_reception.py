@@ -46,6 +46,25 @@ async def test_the_null_reverse_path_is_an_empty_return_path(post: Post) -> None
     assert (await post.letters("bob@bob.test"))[0].startswith(b"Return-Path: <>\r\n")
 
 
+@pytest.mark.parametrize(
+    ("content", "gap"),
+    [
+        (b"just a body\r\n", b"\r\n"),
+        (b"two words: not a field\r\n\r\nmore\r\n", b"\r\n"),
+        (b"\r\nan empty header\r\n", b""),
+        (b"Subject: x\r\nno empty line\r\n", b""),
+    ],
+)
+async def test_a_letter_without_header_does_not_become_one_with_our_trace(
+    post: Post, content: bytes, gap: bytes
+) -> None:
+    """What came as a body stays one: an empty line parts it from the fields that are put before it."""
+    assert (await send(post, "bob@bob.test", content=content)).startswith("250")
+    (letter,) = await post.letters("bob@bob.test")
+    assert letter.endswith(b" +0000\r\n" + gap + content)
+    assert letter.partition(b"\r\n\r\n")[0].startswith(b"Return-Path:")
+
+
 async def test_received_names_no_one_of_several_recipients(post: Post) -> None:
     assert (await send(post, "bob@bob.test", "carol@bob.test")).startswith("250")
     (bobs,), (carols,) = await post.letters("bob@bob.test"), await post.letters("carol@bob.test")

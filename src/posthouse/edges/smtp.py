@@ -238,9 +238,15 @@ class SmtpSession:
         else:
             response = event.data
         assert self._exchange is not None
-        step = await login.step(self._exchange, response)
+        try:
+            step = await login.step(self._exchange, response)
+        except Refusal:
+            self._exchange = None
+            self._terms.metrics.logins.labels("refused").inc()
+            raise
         if isinstance(step, Success):
             self._exchange = None
+            self._terms.metrics.logins.labels("ok").inc()
             self._client.account = step.account
             self.engine.send(LOGGED_IN)
         else:

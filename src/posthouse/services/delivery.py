@@ -268,7 +268,7 @@ def letter_in(letter: FinishedLetter, reverse_path: ReversePath, origin: Origin)
         trace=origin.trace,
         reverse_path=str(reverse_path),
         envelope_summary=scan.pack_envelope(),
-        header_size=scan.header_size,
+        header_size=0 if letter.lacks_header else scan.header_size,
         has_dot_lines=letter.has_dot_lines,
         message_id=scan.message_id,
         in_reply_to=scan.in_reply_to,

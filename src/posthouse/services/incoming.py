@@ -7,6 +7,7 @@ Invariant: whatever the letter's size, one session holds no more than SPOOL_ABOV
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
@@ -21,6 +22,9 @@ SPOOL_ABOVE = 256 * 1024
 # Pieces of a small letter that are kept apart. Each costs some 50 octets beside its own: sent in BDAT chunks of two
 # octets a letter of 256 KiB would take 6 MB. A letter that comes at the speed of today's lines has a handful.
 MAX_PIECES = 256
+
+
+_FIELD_NAME = re.compile(rb"[!-9;-~]+[ \t]*:")  # RFC 5322 §3.6.8, with the blanks of its obsolete form
 
 
 class BodyListener(Protocol):
@@ -41,6 +45,13 @@ class FinishedLetter:
     @property
     def size(self) -> int:
         return self.content.size
+
+    @property
+    def lacks_header(self) -> bool:
+        """The first line is neither a field nor the empty line: what came is a body alone, and fields that are put
+        before it need an empty line behind them. (`From ` is how some programs begin a copied mailbox file.)"""
+        block = self.scan.block
+        return bool(block) and not block.startswith(b"From ") and _FIELD_NAME.match(block) is None
 
 
 class IncomingLetter:

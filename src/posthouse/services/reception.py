@@ -92,6 +92,8 @@ class _Arrival(MailTransaction):
             raise Refusal(ROUTING_LOOP, "Too many hops: the letter goes in a circle")
         now = self._office.clock.wall()
         fields = received_field(self, self._office.hostname, self._trace, now)
+        if letter.lacks_header:
+            fields += b"\r\n"
         origin = Origin(self._trace, now, fields, source=source_of(self.client))
         await self._office.acceptance.accept(letter, self.reverse_path, self.recipients, origin, self._office.kind)
         return Receipt(self._trace)
