@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from .programs import PATIENCE, accepts, free_port, run, stop, wait_until
+from .programs import PATIENCE, answers, free_port, run, stop, wait_until
 
 HOSTNAME = "localhost"  # the self-signed certificate is for it, and every client can look it up
 DOMAIN = "house.test"
@@ -74,8 +74,9 @@ class House:
             )
         process = self._process
         wait_until(
-            lambda: process.poll() is not None or all(accepts(port) for port in self.ports.values()),
-            "posthouse to listen",
+            # It binds first and serves later: the greeting says that it does.
+            lambda: process.poll() is not None or answers(self.ports["smtp"]),
+            "posthouse to serve",
             log=self.log,
         )
         assert process.poll() is None, self.log.read_text()[-4000:]

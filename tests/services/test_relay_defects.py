@@ -206,3 +206,27 @@ def test_a_report_whose_reader_goes_within_the_unit_is_posted_anew():
         await world.relay.stop()
 
     run(story())
+
+
+def test_a_clock_that_is_set_back_while_overdue_letters_are_settled_makes_no_circle():
+    async def story():
+        world = World()
+        world.host(is_up=False)
+        for number in range(3):
+            world.put(f"bob{number}@bob.test")
+        settle = world.settler.settle
+
+        async def set_back_then_settle(settlement):
+            world.clock.skew -= 12 * HOUR
+            await settle(settlement)
+
+        await world.relay.start()
+        await world.after(3 * HOUR)
+        world.settler.settle = set_back_then_settle
+        await world.after(2 * HOUR)
+        world.settler.settle = settle
+        await world.after(9 * DAY)
+        assert world.states() == {}
+        await world.relay.stop()
+
+    run(story())

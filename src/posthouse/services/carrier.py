@@ -270,16 +270,16 @@ class Carrier:
             address=outcome.address,
             diagnostic=outcome.diagnostic,
         )
-        while not lane.is_leaving:
-            letters = await self._database.write(
-                lambda tx: queue.claim_overdue(
-                    tx, hop, now=now, owner=self._settler.owner, leased_until=now + self.lease
-                )
-            )
-            if not letters:
-                return
+        while not lane.is_leaving and (letters := await self._claim_overdue(hop)):
             self._note_claims(lane, letters)
             await self._settle_all(lane, letters, outcome, is_attempt=False)
+
+    async def _claim_overdue(self, hop: str) -> list[ClaimedLetter]:
+        # By the clock as it is now: after it was set back, the ruling would find nothing overdue, again and again.
+        now = self._clock.wall()
+        return await self._database.write(
+            lambda tx: queue.claim_overdue(tx, hop, now=now, owner=self._settler.owner, leased_until=now + self.lease)
+        )
 
     async def _settle_all(
         self, lane: Lane, letters: Sequence[ClaimedLetter], outcome: Outcome, *, is_attempt: bool

@@ -35,8 +35,16 @@ from posthouse.protocol.pop3.table import COMMANDS, State
 # Octets of one answer that are made at once; the rest waits until they are on their way.
 BATCH = 256 * 1024
 
+# Looked up for every event: a member of an enumeration costs 0.12 µs to reach by its class in Python 3.11.
 _PAUSED = Signal.PAUSED
 _NEED_DATA = Signal.NEED_DATA
+_CONNECTED = State.CONNECTED
+_AUTHENTICATING = State.AUTHENTICATING
+_SECURING = State.SECURING
+_CLOSED = State.CLOSED
+_DEAF = (_SECURING, _CLOSED)
+# Commands whose event depends on more than the state.
+_JUDGED = frozenset((b"PASS", b"STLS", b"AUTH", b"QUIT"))
 
 
 class Pop3Server:
@@ -64,7 +72,7 @@ class Pop3Server:
 
     def receive_data(self, data: bytes) -> None:
         # In SECURING whatever is not TLS is injected plaintext (CVE-2011-0411): it never gets in.
-        if not data or self.state not in (State.SECURING, State.CLOSED):
+        if not data or self.state not in _DEAF:
             self._inbox.feed(data)
 
     def next_event(self) -> Event | Signal:
@@ -76,16 +84,17 @@ class Pop3Server:
         if self._start_tls:
             self._start_tls = False
             return Signal.START_TLS
-        if self.state is State.CLOSED:
+        state = self.state
+        if state is _CLOSED:
             return Signal.CLOSE
-        if self.state is State.CONNECTED:
+        if state is _CONNECTED:
             return self._give(Opened(), State.AUTHORIZATION)
-        if self.state is State.SECURING:
+        if state is _SECURING:
             return _NEED_DATA
         line = self._inbox.line()
         if line is None:
             return self._starved()
-        if self.state is State.AUTHENTICATING:
+        if state is _AUTHENTICATING:
             return self._response(line)
         return self._command(line)
 
@@ -227,14 +236,13 @@ class Pop3Server:
         return Disconnected()
 
     def _command(self, line: bytes | Line) -> Event:
-        if line is Line.ENDLESS:
-            return self._hopeless()
         if not isinstance(line, bytes) or len(line) + 2 > table.MAX_LINE:
-            return self._refuse("The line is too long")
+            return self._hopeless() if line is Line.ENDLESS else self._refuse("The line is too long")
         if b"\0" in line or b"\r" in line or b"\n" in line:
             return self._refuse("A line holds a character that no command has")
         keyword, _, argument = line.partition(b" ")
-        row = COMMANDS.get(keyword.upper())
+        verb = keyword.upper()
+        row = COMMANDS.get(verb)
         if row is None:
             return self._refuse("Unknown command")
         if self.state not in row.legal:
@@ -243,10 +251,10 @@ class Pop3Server:
             return self._refuse("Say STLS first: no password crosses an unprotected connection", "SYS/PERM")
         try:
             # RFC 1939 §7: only a password may end in blanks.
-            event = row.parse(argument if keyword.upper() == b"PASS" else argument.strip(b" "))
+            event = row.parse(argument if verb == b"PASS" else argument.strip(b" "))
         except CommandFault as fault:
             return self._refuse(fault.text, fault.code)
-        return self._judge(event, row)
+        return self._judge(event, row) if verb in _JUDGED else self._give(event, row.then)
 
     def _judge(self, event: Event, row: table.Command) -> Event:
         match event:
