@@ -38,6 +38,13 @@ def answers(port: int) -> bool:
         return False
 
 
+def refuse_taken(*ports: int) -> None:
+    """A server left over from a run that was killed would be measured instead of ours."""
+    for port in ports:
+        if answers(port):
+            raise RuntimeError(f"port {port} is in use by another server; stop it first")
+
+
 POSTFIX_MAIN = """\
 compatibility_level = 3.6
 queue_directory = {folder}/queue
@@ -139,6 +146,7 @@ class PostfixDovecot:
     is_high_performance: bool = False  # Dovecot's own mode: long-lived processes instead of one per connection
 
     def start(self, folder: Path) -> None:
+        refuse_taken(self.smtp_port, self.pop3_port)
         self._folder = folder
         for part in ("queue", "data", "log", "mail", "run", "state", "config"):
             (folder / part).mkdir(parents=True)
@@ -187,6 +195,7 @@ class Posthouse:
     event_loop: str = "auto"
 
     def start(self, folder: Path) -> None:
+        refuse_taken(self.smtp_port, self.pop3_port)
         self._folder = folder
         program = str(Path(sys.executable).with_name("posthouse"))
         command = [program, "init", "--data", str(folder), "--hostname", "mail.bench.test", "--domain", "bench.test"]

@@ -32,7 +32,9 @@ def shared_house(base: Path) -> Iterator[House]:
 
 
 @pytest.fixture
-def house(shared_house: House) -> House:
-    """The same, with empty mailboxes."""
+def house(shared_house: House) -> Iterator[House]:
+    """The same, with empty mailboxes; what it logged during a test is shown when the test fails."""
     shared_house.empty(ALICE, BOB)
-    return shared_house
+    before = shared_house.log.stat().st_size
+    yield shared_house
+    print(shared_house.log.read_text("utf-8", "replace")[before:][-8000:])  # noqa: T201

@@ -87,15 +87,19 @@ def run(
     codes: Sequence[int] = (0,),
 ) -> str:
     """Run to the end; what it said. Fails the test with it when the exit code is not in `codes`."""
-    done = subprocess.run(
-        [str(word) for word in command],
-        input=stdin,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        env={**os.environ, "LC_ALL": "C.UTF-8", **(env or {})},
-        timeout=60,
-        check=False,
-    )
+    try:
+        done = subprocess.run(
+            [str(word) for word in command],
+            input=stdin,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            env={**os.environ, "LC_ALL": "C.UTF-8", **(env or {})},
+            timeout=PATIENCE,
+            check=False,
+        )
+    except subprocess.TimeoutExpired as late:
+        said = (late.stdout or b"").decode("utf-8", "replace")
+        pytest.fail(f"{' '.join(map(str, command))} did not end in {PATIENCE} s:\n{said[-4000:]}")
     said = done.stdout.decode("utf-8", "replace")
     if done.returncode not in codes:
         pytest.fail(f"{' '.join(map(str, command))} ended with {done.returncode}:\n{said[-4000:]}")

@@ -83,9 +83,7 @@ class MailTransaction(ABC):
         if resolution.is_alias:
             members = self._members + len(resolution.accounts) + len(resolution.remote)
             if members > MAX_MEMBERS:
-                raise Refusal(
-                    TOO_MANY_RECIPIENTS, "Too many recipients behind these addresses, send others apart"
-                )
+                raise Refusal(TOO_MANY_RECIPIENTS, "Too many recipients behind these addresses, send others apart")
             self._members = members
         self.recipients.append(recipient)
 
