@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from posthouse.config import Destination, Settings
@@ -305,7 +305,8 @@ def static_routes(settings: Settings) -> dict[str, StaticRoute]:
     for name, route in settings.routes.items():
         password = route.password_file.read_text("utf-8").partition("\n")[0] if route.password_file else None
         domain = name if name == "*" else Domain.parse(name).name
-        routes[domain] = StaticRoute.parse(route.host, tls=route.tls, username=route.username, password=password)
+        found = StaticRoute.parse(route.host, tls=route.tls, username=route.username, password=password)
+        routes[domain] = replace(found, is_lmtp=route.protocol == "lmtp")
     return routes
 
 

@@ -118,7 +118,8 @@ class BlobLocation:
 class Content:
     """A letter's octets on their way into the store: in memory, or already durable in a pack of their own.
 
-    Exactly one of `octets` and `sealed` is set. `digest` is SHA-256 over the octets, for integrity.
+    Exactly one of `octets` and `sealed` is set. `digest` is SHA-256 over the octets, for integrity;
+    b"" asks the unit that stores octets to compute it.
     """
 
     size: int

@@ -96,7 +96,7 @@ def statements_of_the_source() -> Iterator[tuple[str, list[str]]]:
                 parts = [""]
                 for part in node.values:
                     if isinstance(part, ast.Constant):
-                        parts[-1] += part.value
+                        parts[-1] += str(part.value)
                     else:
                         parts.append("")
             elif isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in inside | docs:

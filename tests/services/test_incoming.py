@@ -50,7 +50,7 @@ async def test_small_letters_stay_in_memory_whatever_the_chunks(size: int, body:
         await incoming.add(chunk)
     letter = await incoming.finish()
     assert letter.content.octets == HEADER + body
-    assert letter.content.digest == hashlib.sha256(HEADER + body).digest()
+    assert letter.content.digest == b""  # computed by the unit of work
     assert letter.has_dot_lines is dots
     assert letter.scan.header_size == len(HEADER)
     assert not blobs.spools

@@ -69,9 +69,9 @@ class IncomingLetter:
         self._body_listener = body_listener
         self._chunks: list[bytes] = []
         self._held = 0
-        self._scan = scan_header(b"")
+        self._scan: HeaderScan | None = None
         self._spool: Spool | None = None
-        self._digest = hashlib.sha256()
+        self._digest: hashlib._Hash | None = None  # of a spooled letter
         self._size = 0
         self._tail = b"\r\n"  # the last two octets seen: a dot line may begin at a chunk's start
         self._has_dot_lines = False
@@ -94,6 +94,7 @@ class IncomingLetter:
     async def finish(self) -> FinishedLetter:
         """The whole letter; for spooled ones durable on return."""
         if self._spool is not None:
+            assert self._digest is not None
             location = await self._spool.seal()
             content = Content(self._size, self._digest.digest(), sealed=location)
         else:
@@ -101,7 +102,10 @@ class IncomingLetter:
             self._chunks = []
             octets = self._take_header(octets)
             self._look(octets)
-            content = Content(len(octets), hashlib.sha256(octets).digest(), octets=octets)
+            # The unit of work computes the digest: hashing gives up the interpreter, and under load the loop's thread
+            # waits for it longer than the hash takes.
+            content = Content(len(octets), b"", octets=octets)
+        assert self._scan is not None
         return FinishedLetter(content, self._scan, self._has_dot_lines, self._is_ascii)
 
     async def discard(self) -> None:
@@ -118,23 +122,26 @@ class IncomingLetter:
             raise Refusal(BAD_CONTENT, f"The header is larger than {SPOOL_ABOVE} octets")
         octets = self._take_header(octets)
         self._spool = self._blobs.spool()
+        self._digest = hashlib.sha256()
         await self._write(octets)
 
     def _take_header(self, octets: bytes) -> bytes:
         """Scan and edit the header; return the octets with the edited one. The listener gets the body."""
-        self._scan = scan_header(octets)
+        scan = scan_header(octets)
         if self._edit_header is not None:
-            size = self._scan.header_size
+            size = scan.header_size
             edited = self._edit_header(octets[:size])
             if edited != octets[:size]:
                 octets = edited + octets[size:]
-                self._scan = scan_header(octets)
+                scan = scan_header(octets)
         if self._body_listener is not None:
-            self._body_listener.update(octets[self._scan.header_size :])
+            self._body_listener.update(octets[scan.header_size :])
+        self._scan = scan
         return octets
 
     async def _write(self, chunk: bytes) -> None:
         assert self._spool is not None
+        assert self._digest is not None
         self._look(chunk)
         self._digest.update(chunk)
         self._size += len(chunk)

@@ -7,6 +7,7 @@ not looked at again here, and a mailbox that has gone meanwhile is replaced by t
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -162,7 +163,7 @@ def accept(tx: Transaction, letter: LetterIn, places: Sequence[Place], queued: Q
         pack=location.pack,
         pack_offset=location.offset,
         length=location.length,
-        hash=letter.content.digest,
+        hash=_digest(letter.content),
     )
     _write(tx, _EMAIL, rows.emails)
     _write(tx, _DETAIL, rows.details)
@@ -326,6 +327,12 @@ def _note(
             None if queued is None or queue_id is None else queued_note(queue_id, queued),
         )
     )
+
+
+def _digest(content: Content) -> bytes:
+    if content.digest or content.octets is None:
+        return content.digest
+    return hashlib.sha256(content.octets).digest()
 
 
 # --- reading --------------------------------------------------------------------------------------
