@@ -6,6 +6,7 @@ import tomllib
 import pytest
 
 from posthouse import config, config_file
+from posthouse.app import static_routes
 
 
 def read(text: str) -> config.Settings:
@@ -76,3 +77,13 @@ def test_broken_toml_names_the_file(tmp_path) -> None:
     (tmp_path / "posthouse.toml").write_text("hostname = ")
     with pytest.raises(config.ConfigError, match="not valid TOML"):
         config.load(tmp_path)
+
+
+def test_a_route_may_speak_lmtp() -> None:
+    settings = read(
+        'hostname = "mail.example.test"\n[routes]\n"bob.test" = { host = "127.0.0.1:24", protocol = "lmtp" }\n'
+        '"*" = "127.0.0.1:2626"\n'
+    )
+    routes = static_routes(settings)
+    assert routes["bob.test"].is_lmtp
+    assert not routes["*"].is_lmtp

@@ -181,6 +181,7 @@ class Route(Section):
     tls: Literal["none", "opportunistic", "require", "verify", "implicit"] = setting(
         "opportunistic", "`verify` checks the certificate; `implicit` is TLS from the first octet, verified."
     )
+    protocol: Literal["smtp", "lmtp"] = setting("smtp", "`lmtp` (RFC 2033) hands over to a delivery agent.")
     username: str | None = setting(
         None, "Log in at the next hop (smart host); needs TLS, and `opportunistic` means `verify` then."
     )
