@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Iterator
 
 import msgspec
@@ -49,3 +50,20 @@ def test_one_event_is_one_line_whatever_a_peer_says(capfdbinary: pytest.CaptureF
     assert said.count(b"\n") == 1
     assert b"\x1b[2J" not in said
     assert as_json or b"\xc2\x9b" not in said  # JSON is for machines
+
+
+async def test_lines_stay_in_order_and_warnings_do_not_wait() -> None:
+    """Lines of information are written together, a warning at once with all that came before it."""
+    file = io.BytesIO()
+    writer = telemetry.LineWriter(file)
+    writer.info(b"one")
+    writer.info(b"two")
+    assert file.getvalue() == b""
+    writer.warning(b"three")
+    assert file.getvalue() == b"one\ntwo\nthree\n"
+
+
+def test_without_a_loop_a_line_is_written_at_once() -> None:
+    file = io.BytesIO()
+    telemetry.LineWriter(file).info(b"from a thread")
+    assert file.getvalue() == b"from a thread\n"

@@ -37,7 +37,8 @@ from posthouse.telemetry import logger
 
 CONTROL = "control"  # beside the keys of [listen]
 ENDINGS = (signal.SIGTERM, signal.SIGINT)
-# A letter passes from the loop to the committer and back; with Python's 5 ms each hand-over may wait so long.
+# A letter passes from the loop to the committer and back; with Python's 5 ms each hand-over may wait so long, with
+# half a millisecond the two threads take the interpreter from each other too often (docs/performance.md).
 SWITCH_INTERVAL = 0.002
 CONFIG_MODE = 0o640  # of posthouse.toml when root starts the server: its user reads it through the group
 CERTIFICATE_CHECK = 60.0  # seconds between looks at the certificate files
