@@ -6,7 +6,8 @@ import tomllib
 import pytest
 
 from posthouse import config, config_file
-from posthouse.app import static_routes
+from posthouse.app import real_machine, static_routes
+from posthouse.net.resolver import DnsResolver
 
 
 def read(text: str) -> config.Settings:
@@ -87,3 +88,13 @@ def test_a_route_may_speak_lmtp() -> None:
     routes = static_routes(settings)
     assert routes["bob.test"].is_lmtp
     assert not routes["*"].is_lmtp
+
+
+def test_the_time_for_a_name_server_reaches_the_resolver() -> None:
+    """A setting that nobody reads is a lie to the one who set it."""
+    settings = read('hostname = "mail.example.test"\n[resolver]\nservers = ["192.0.2.53"]\ntimeout = "20s"\n')
+    resolver = real_machine().resolver(settings)
+    assert isinstance(resolver, DnsResolver)
+    engine = resolver._get_engine()
+    assert engine.timeout == 20.0
+    assert engine.lifetime >= 20.0

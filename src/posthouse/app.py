@@ -74,7 +74,7 @@ def real_machine() -> Machine:
         entropy=entropy,
         disk=PosixDisk(),
         workers=ThreadWorkers,
-        resolver=lambda settings: DnsResolver(clock, settings.resolver.servers),
+        resolver=lambda settings: DnsResolver(clock, settings.resolver.servers, try_seconds=settings.resolver.timeout),
         transport=lambda: SmtpTransport(entropy),
     )
 

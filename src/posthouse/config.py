@@ -196,7 +196,7 @@ class Resolver(Section):
     """DNS."""
 
     servers: list[str] = setting([], 'Name servers as "address" or "address:port"; empty: the system\'s.')
-    timeout: Duration = setting("5s", "Per try.")
+    timeout: Duration = setting("3s", "How long one name server gets for one try.")
 
 
 class Certificate(Section):

@@ -83,12 +83,13 @@ async def serve(folder: Path, settings: Settings, *, ready: Ready | None = None)
             hand_over(folder, start.identity)
             privileges.drop(start.identity)
         privileges.keep_files_private()
-        raise_descriptor_limit()
+        descriptors = raise_descriptor_limit()
         for name in config.NOT_BUILT_YET:
             if getattr(settings.listen, name):
                 logger("server").warning("this protocol is not built yet, its listener is off", listener=name)
         sys.setswitchinterval(SWITCH_INTERVAL)
-        process = _Process(open_house(folder, settings, machine), sockets, start.certificates, start.notifier)
+        house = open_house(folder, settings, machine)
+        process = _Process(house, sockets, start.certificates, start.notifier, descriptors)
         await process.start()
         gc.collect()
         gc.freeze()  # what lives since the start is never garbage: collections look at the rest only
@@ -181,12 +182,13 @@ class _Process:
         sockets: dict[str, list[socket.socket]],
         certificates: CertificateStore,
         notifier: Notifier,
+        descriptors: int | None,
     ) -> None:
         self._house = house
         self._certificates = certificates
         self._notifier = notifier
         self._ending = asyncio.Event()
-        self._server = Server(house, sockets, LoopTlsUpgrader(certificates))
+        self._server = Server(house, sockets, LoopTlsUpgrader(certificates), descriptors=descriptors)
         register_gauges(house.metrics, house.relay, house.database, house.blobs)
         self._http = [HttpServer(control_app(office_of(house, self.reload, is_serving=True)), sockets[CONTROL])]
         if sockets.get("metrics"):

@@ -53,12 +53,14 @@ class Server:
         tls: TlsUpgrader,
         *,
         limits: ConnectionLimits = DEFAULT_LIMITS,
+        descriptors: int | None = None,
     ) -> None:
+        """`descriptors`: how many connections the system has file descriptors for; None: no such limit."""
         self.house = house
         self._tls = tls
         self._log = logger("server")
         settings = house.settings
-        smtp, pop3 = admission_of(settings.smtp), admission_of(settings.pop3)
+        smtp, pop3 = admission_of(settings.smtp, descriptors), admission_of(settings.pop3, descriptors)
         self.listeners = [
             Listener(
                 service.name,
@@ -126,8 +128,11 @@ class Server:
         self._log.info("reloaded")
 
 
-def admission_of(section: config.Smtp | config.Pop3) -> Admission:
-    return Admission(section.max_connections, section.max_connections_per_address, exempt=LOOPBACK)
+def admission_of(section: config.Smtp | config.Pop3, descriptors: int | None) -> Admission:
+    """The settings' limits, and of the system's no more than half for each protocol: a connection that is told why
+    it is not welcome is better than one that cannot be accepted."""
+    total = section.max_connections if descriptors is None else min(section.max_connections, max(1, descriptors // 2))
+    return Admission(total, section.max_connections_per_address, exempt=LOOPBACK)
 
 
 def services_of(house: House) -> list[Service]:

@@ -184,6 +184,7 @@ async def open_post(
     *,
     machine: Machine | None = None,
     limits: ConnectionLimits | None = None,
+    descriptors: int | None = None,
     prepare: Callable[[House], None] | None = None,
     **sections: Any,
 ) -> Post:
@@ -196,8 +197,8 @@ async def open_post(
         prepare(house)
     certificates = CertificateStore([CertificateFiles(folder / "tls.pem", folder / "tls.key")], machine.clock)
     endpoints = {name: [_bound()] for name in SERVICES}
-    more = {} if limits is None else {"limits": limits}
-    server = Server(house, endpoints, LoopTlsUpgrader(certificates), **more)
+    more: dict[str, Any] = {} if limits is None else {"limits": limits}
+    server = Server(house, endpoints, LoopTlsUpgrader(certificates), descriptors=descriptors, **more)
     await server.start()
     trusting = ssl.create_default_context(cafile=str(folder / "tls.pem"))
     ports = {name: sockets[0].getsockname()[1] for name, sockets in endpoints.items()}

@@ -239,3 +239,15 @@ async def test_draining_lets_a_letter_in_progress_end(opener: Opener) -> None:
         assert (await busy.rest()).startswith(b"250 2.0.0 Accepted")
         await stopping
     assert len(await post.letters("bob@bob.test")) == 1
+
+
+async def test_the_systems_descriptors_bound_the_connections(opener: Opener) -> None:
+    """Half of them for each protocol; the next one is told so instead of never being accepted (EMFILE)."""
+    post = await opener(descriptors=4, smtp={"max_connections": 1000})
+    wires = [await post.connect("smtp") for _ in range(2)]
+    for wire in wires:
+        assert (await wire.line() or b"").startswith(b"220")
+    async with await post.connect("smtp") as late:
+        assert (await late.rest()).startswith(b"421 4.7.0 too many connections")
+    for wire in wires:
+        await wire.hang_up()

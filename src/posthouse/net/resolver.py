@@ -38,12 +38,13 @@ DNS_PORT = 53
 class DnsResolver:
     """Caches by TTL; equal questions asked at once become one. Servers are tried in their order."""
 
-    def __init__(self, clock: Clock, servers: Sequence[str] = ()) -> None:
+    def __init__(self, clock: Clock, servers: Sequence[str] = (), *, try_seconds: float = TRY_SECONDS) -> None:
         """`servers`: "192.0.2.1", "192.0.2.1:5353", "[2001:db8::1]:5353"; none: the system's.
 
         Raises ValueError for text that is no such thing. A system without DNS servers is a fault of each
         question, not of the start: the network may come up later.
         """
+        self._try_seconds = try_seconds
         self._configured = tuple(_nameserver(text) for text in servers)
         self._cache = DnsCache(clock.monotonic)
         self._in_flight: dict[tuple[str, str], asyncio.Task[Answer]] = {}
@@ -149,8 +150,8 @@ class DnsResolver:
             engine = dns.asyncresolver.Resolver(configure=not self._configured)
             if self._configured:
                 engine.nameservers = list(self._configured)
-            engine.timeout = TRY_SECONDS
-            engine.lifetime = QUESTION_SECONDS
+            engine.timeout = self._try_seconds
+            engine.lifetime = max(QUESTION_SECONDS, self._try_seconds)
             engine.cache = None  # ours counts by the port's clock
             engine.use_edns(0, 0, UDP_PAYLOAD)
             self._engine = engine
