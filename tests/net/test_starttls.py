@@ -197,7 +197,7 @@ async def test_tls_1_1_is_refused(upgrader: LoopTlsUpgrader, trusting: ssl.SSLCo
         old.minimum_version = ssl.TLSVersion.TLSv1
         old.maximum_version = ssl.TLSVersion.TLSv1_1
     async with House(tls=upgrader, is_implicit_tls=True) as house:
-        with pytest.raises(ssl.SSLError):
+        with pytest.raises((ssl.SSLError, ConnectionResetError)):  # the latter where the alert comes too late
             await house.connect(old)
 
 

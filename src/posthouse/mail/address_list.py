@@ -21,14 +21,15 @@ MAX_MEMBERS = 10_000  # addresses kept; ten times what one mail transaction may 
 MAX_COMMENT_DEPTH = 50  # nested parentheses; deeper ones are text
 
 # Every branch ends at the next character it could begin with again, or takes all the rest: linear in any text.
+# (Not with possessive quantifiers: see mail/header.py.)
 _PIECE = re.compile(
     r"""(?P<blank>\s+)
-      | (?P<quoted>"(?:[^"\\]|\\.)*+")
+      | (?P<quoted>"(?:[^"\\]|\\.)*")
       | (?P<unclosed>".*)
-      | (?P<angle><(?:"(?:[^"\\<>]|\\[^<>])*+"|[^"<>])*+>)
-      | (?P<literal>\[[^\[\]]*+\])
+      | (?P<angle><(?:"(?:[^"\\<>]|\\[^<>])*"|[^"<>])*>)
+      | (?P<literal>\[[^\[\]]*\])
       | (?P<special>[,;:<>@.(])
-      | (?P<word>[^\s",;:<>@.(\[]++|\[)
+      | (?P<word>[^\s",;:<>@.(\[]+|\[)
     """,
     re.VERBOSE | re.DOTALL,
 )

@@ -31,7 +31,7 @@ _ADDRESSES = frozenset(
 _TEXTS = frozenset((b"subject", b"comments", b"keywords", b"content-description", b"thread-topic"))
 _PARAMETERS = frozenset((b"content-type", b"content-disposition"))
 
-_PARAMETER = re.compile(r';\s*+([^\s=;"]++)\s*+=\s*+("(?:[^"\\]|\\.)*+"|[^;"]*+)')
+_PARAMETER = re.compile(r';\s*([^\s=;"]+)\s*=\s*("(?:[^"\\]|\\.)*"|[^;"]*)')
 _QUOTED_PAIR = re.compile(r"\\(.)", re.DOTALL)
 _SECTION = 48  # octets of a parameter's value in one section: percent-encoded and with its name under 998 a line
 

@@ -23,7 +23,9 @@ MAX_REFERENCES = 8  # the last ones: threading needs no more, and a field may ca
 # RFC 5322 §2.2: field name = printable ASCII without colon; blanks before the colon are its obsolete form
 # (§4.5). A value ends at a CRLF that no blank follows (§2.2.3). Bare CR and bare LF are content of the value:
 # only CRLF ends a line here. The second branch takes a line that is no field, with its continuation lines.
-_FIELD = re.compile(rb"(?:([!-9;-~]++)[ \t]*+:|(?=[\s\S]))([^\r]*+(?:\r(?!\n(?![ \t]))[^\r]*+)*+)(?:\r\n|\Z)")
+# No possessive quantifiers: before Python 3.11.5 groups inside them come out wrong (python/cpython#101955), and
+# Debian 12 has 3.11.2. None is needed: the parts exclude each other, so there is nothing to go back to.
+_FIELD = re.compile(rb"(?:([!-9;-~]+)[ \t]*:|(?=[\s\S]))([^\r]*(?:\r(?!\n(?![ \t]))[^\r]*)*)(?:\r\n|\Z)")
 _EMPTY_LINE = re.compile(rb"\r\n\r\n")
 _MESSAGE_ID = re.compile(rb"<([^<>]*)>")
 _BLANKS = b" \t\r\n"
