@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
@@ -86,6 +86,10 @@ class Disk(Protocol):
     def map(self, path: Path) -> memoryview:
         """The file's present octets, mapped read-only; the view keeps the map alive after unlink."""
 
+    def read(self, path: Path, offset: int, length: int) -> bytes:
+        """Octets of a file, fewer at its end. Raises OSError where the disk cannot read them: looking at such a
+        place through a map would end the process."""
+
     def names(self, folder: Path) -> list[str]:
         """Sorted names in a folder; empty when there is none."""
 
@@ -107,11 +111,15 @@ class Disk(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class BlobLocation:
-    """Where content lies: pack number, offset of its first octet in the pack, length in octets."""
+    """Where content lies: pack number, offset of its first octet in the pack, length in octets.
+
+    `digest`: SHA-256 of what must lie there, and whoever opens it gets that or DamagedContent; b"": not known.
+    """
 
     pack: int
     offset: int
     length: int
+    digest: bytes = field(default=b"", compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,6 +152,11 @@ class Transaction(Reader, Protocol):
 
     def many(self, sql: str, parameters: Iterable[Mapping[str, Value]], /) -> None: ...
 
+    def add(self, sql: str, rows: Sequence[Mapping[str, Value]], /) -> None:
+        """Insert rows, before anything that names their table is run and before the commit. `sql` is a plain
+        INSERT INTO table (…) VALUES (…); their keys are new ones, so that they conflict with nothing. A store that
+        commits many units together writes the rows of all of them with one statement."""
+
     def new_id(self) -> int:
         """A new, growing 63-bit id (time-ordered), unique in this store."""
 
@@ -175,6 +188,11 @@ class StoreFault(Exception):  # noqa: N818 - "fault" is the house's word for wha
         self.is_full = is_full
 
 
+class DamagedContent(StoreFault):
+    """The octets are gone, or are not those that were stored. Trying again does not help: `check --store` says whose
+    letter it is, and a backup may have it."""
+
+
 class Conflict(Exception):  # noqa: N818 - an answer, not a fault
     """A unit broke a rule of the schema (unique, foreign key, check) and was rolled back, alone."""
 
@@ -194,7 +212,8 @@ class BlobStore(Protocol):
     """Content by location. Writing small content goes through `Transaction.append`."""
 
     async def open(self, location: BlobLocation) -> memoryview:
-        """The octets; the view holds its pack open. Raises StoreFault when the pack is missing or short."""
+        """The octets; the view holds its pack open. Raises StoreFault, DamagedContent when they are not what was put
+        there (see BlobLocation.digest), or their pack is missing or short."""
 
     def spool(self) -> Spool: ...
 

@@ -8,7 +8,7 @@ once in a savepoint of its own; content appended by a unit that fails is forgott
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from importlib import resources
 from pathlib import Path
@@ -53,6 +53,9 @@ class PlainTransaction:
         for _ in self._connection.execute(sql, parameters):
             pass
         return self._connection.total_changes() - before
+
+    def add(self, sql: str, rows: Sequence[Mapping[str, Value]], /) -> None:
+        self.many(sql, rows)
 
     def many(self, sql: str, parameters: Iterable[Mapping[str, Value]], /) -> None:
         self.statements += 1

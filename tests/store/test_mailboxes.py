@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from posthouse.outcome import Refusal
-from posthouse.store import integrity, journal, mailboxes, messages
+from posthouse.store import clearing, integrity, journal, mailboxes, messages
 from posthouse.store.journal import Kind
 from posthouse.store.mailboxes import MAX_DEPTH, MAX_NAME, canonical_name
 from posthouse.store.refusal import MailboxRefusal, Reason
@@ -210,7 +210,7 @@ def test_removing_an_account_leaves_no_row_behind(box: Box) -> None:
     box.deliver(message_id=b"a@alice.test")
     box.db.run(lambda tx: messages.expunge(tx, box.account, box.id("INBOX"), ((1, 1),), now=NOW))
     box.deliver()
-    box.db.run(lambda tx: mailboxes.delete_account_mailboxes(tx, box.account))
+    box.db.run(lambda tx: clearing.delete_account_mailboxes(tx, box.account))
     box.db.run(lambda tx: tx.run("DELETE FROM account WHERE id = :id", id=box.account))
     for table in ("mailbox", "email", "journal", "thread_reference", "retired_name"):
         rows = box.db.look(lambda reader, table=table: reader.rows(f"SELECT DISTINCT account FROM {table}"))

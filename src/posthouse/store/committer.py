@@ -41,10 +41,14 @@ class Engine(Protocol):
     def save(self) -> None:
         """Set the savepoint of one unit."""
 
-    def release(self) -> None: ...
+    def release(self) -> None:
+        """The unit is done: drop its savepoint. Rows that it added are written."""
 
     def undo(self) -> None:
         """Back to the savepoint, and drop it."""
+
+    def finish(self) -> None:
+        """No further unit comes: write the rows that were added."""
 
     def commit(self) -> None: ...
 
@@ -55,7 +59,7 @@ class Engine(Protocol):
         """Whether the transaction is still there: the engine may have rolled it back on its own."""
 
     def changes(self) -> int:
-        """Rows changed since the connection was opened."""
+        """Rows changed since the connection was opened, with those that were added and are not written yet."""
 
     def translate(self, error: Exception) -> Exception:
         """The driver's error in the words of the ports: StoreFault for the machine's faults."""
@@ -193,8 +197,11 @@ class Committer:
 
     # --- one group -------------------------------------------------------------------------------
 
-    def _group(self, jobs: list[Job]) -> int:
-        """One transaction for as many jobs as its budget allows; how many were answered."""
+    def _group(self, jobs: list[Job], *, is_careful: bool = False) -> int:
+        """One transaction for as many jobs as its budget allows; how many were answered.
+
+        `is_careful`: something failed before, so each unit gets its savepoint at once.
+        """
         started = self._clock.monotonic()
         engine = self._engine
         try:
@@ -203,8 +210,10 @@ class Committer:
             engine.roll_back()
             return self._refuse(jobs, self._fault(error))
         try:
-            taken = self._run_units(jobs)
+            taken = 0 if is_careful else self._run_together(jobs)
+            taken = taken or self._run_units(jobs)
             self._record()
+            engine.finish()
         except _RolledBackError as lost:
             self._appender.drop()
             engine.roll_back()
@@ -236,6 +245,34 @@ class Committer:
         statistics.octets += octets
         statistics.sync_seconds += ended - writing
         statistics.longest_batch_seconds = max(statistics.longest_batch_seconds, ended - started)
+        return taken
+
+    def _run_together(self, jobs: list[Job]) -> int:
+        """All units as one, as nearly always none fails: a savepoint each would cost a sixth of the statements.
+
+        0: one failed, and all are taken back. They run again (units may), with savepoints that tell which it was.
+        """
+        engine, appender, transaction = self._engine, self._appender, self._engine.transaction
+        mark_of = appender.mark
+        last_row = engine.changes() + BATCH_ROWS
+        taken = 0
+        try:
+            for job in jobs:
+                taken += 1
+                if job.future.cancelled():  # nobody waits, and nothing has been done
+                    continue
+                mark = mark_of()
+                job.result = job.unit(transaction)
+                job.error = None  # it may have run before
+                job.has_content = mark_of() != mark
+                if appender.waiting_octets > BATCH_OCTETS or engine.changes() > last_row:
+                    break
+            engine.finish()
+        except Exception:  # whatever it was, it comes again
+            appender.drop()
+            engine.roll_back()
+            engine.begin()
+            return 0
         return taken
 
     def _run_units(self, jobs: list[Job]) -> int:
@@ -293,7 +330,7 @@ class Committer:
         self.statistics.rolled_back_batches += 1
         self._log.warning("batch_rolled_back", units=len(jobs), error=str(error))
         for job in jobs:
-            self._group([job])
+            self._group([job], is_careful=True)
         return len(jobs)
 
     def _refuse_content(self, jobs: list[Job], error: OSError) -> int:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import msgspec
 
 from posthouse.outcome import Outcome
-from posthouse.ports import Reader, Row, Transaction
+from posthouse.ports import Reader, Row, Transaction, Value
 from posthouse.store.queue_rows import Attempt, flat_outcome, outcome_from, pack_results, unpack_results
 
 PURGE_PAGE = 1000  # rows looked at by one unit of housekeeping: some milliseconds of the committer
@@ -55,6 +55,18 @@ _PackedResult = tuple[str, str, str, tuple[str, str, str, str, str, int, str, st
 _decode_results = msgspec.msgpack.Decoder(list[_PackedResult]).decode
 _encode = msgspec.msgpack.Encoder().encode
 
+_INSERT = (
+    "INSERT INTO history (id, trace, message_key, message_id, reverse_path, account, size, received_at,"
+    " finished_at, source, addresses, results) VALUES (:id, :trace, :key, :message_id, :reverse_path, :account,"
+    " :size, :received_at, :finished_at, :source, :addresses, :results)"
+)
+_UPSERT = (
+    "INSERT INTO history (id, trace, message_key, message_id, reverse_path, account, size, received_at,"
+    " finished_at, source, addresses, results) VALUES (:id, :trace, :key, :message_id, :reverse_path, :account,"
+    " :size, :received_at, :finished_at, :source, :addresses, :results) ON CONFLICT (id) DO UPDATE SET"
+    " size = excluded.size, finished_at = excluded.finished_at, source = excluded.source,"
+    " addresses = excluded.addresses, results = excluded.results"
+)
 _COLUMNS = "id, trace, message_id, reverse_path, account, size, received_at, finished_at, source, results"
 
 
@@ -84,27 +96,26 @@ def record_letter(tx: Transaction, letter: LetterRecord, *, is_new: bool = False
             source=letter.source or known.source,
             results=known.results + letter.results,
         )
-    tx.run(
-        "INSERT INTO history (id, trace, message_key, message_id, reverse_path, account, size, received_at,"
-        " finished_at, source, addresses, results) VALUES (:id, :trace, :key, :message_id, :reverse_path, :account,"
-        " :size, :received_at, :finished_at, :source, :addresses, :results) ON CONFLICT (id) DO UPDATE SET"
-        " size = excluded.size, finished_at = excluded.finished_at, source = excluded.source,"
-        " addresses = excluded.addresses, results = excluded.results",
-        id=letter.id,
-        trace=letter.trace,
-        key=message_key(letter.message_id),
-        message_id=letter.message_id,
-        reverse_path=letter.reverse_path,
-        account=letter.account,
-        size=letter.size,
-        received_at=letter.received_at,
-        finished_at=letter.finished_at,
-        source=letter.source,
-        addresses=_addresses(letter),
-        results=_encode(
+    row: dict[str, Value] = {
+        "id": letter.id,
+        "trace": letter.trace,
+        "key": message_key(letter.message_id),
+        "message_id": letter.message_id,
+        "reverse_path": letter.reverse_path,
+        "account": letter.account,
+        "size": letter.size,
+        "received_at": letter.received_at,
+        "finished_at": letter.finished_at,
+        "source": letter.source,
+        "addresses": _addresses(letter),
+        "results": _encode(
             [(r.address, r.next_hop, r.state, flat_outcome(r.outcome), r.attempts, r.at) for r in letter.results]
         ),
-    )
+    }
+    if is_new:
+        tx.add(_INSERT, (row,))
+    else:
+        tx.run(_UPSERT, **row)
 
 
 def _addresses(letter: LetterRecord) -> str:

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from posthouse.outcome import BAD_MAILBOX, MAILBOX_FULL, MAILBOX_TOO_SMALL, Refusal, Status
 from posthouse.ports import BlobLocation, Content, Reader, Transaction, Value
 from posthouse.store import journal, queue, threads
+from posthouse.store.faults import LOST
 from posthouse.store.flags import SEEN, pack_keywords
 from posthouse.store.journal import Kind
 from posthouse.store.notes import VERSION, Note, PlacedNote, queued_note
@@ -157,26 +158,23 @@ def accept(tx: Transaction, letter: LetterIn, places: Sequence[Place], queued: Q
         raise Refusal(BAD_MAILBOX, "nobody is left who could take this letter")
     queue_id = None if queued is None else queue.insert(tx, blob, queued)
     location = tx.append(letter.content, _note(letter, blob, rows.notes, queue_id, queued))
-    tx.run(
-        _BLOB,
-        blob=blob,
-        pack=location.pack,
-        pack_offset=location.offset,
-        length=location.length,
-        hash=_digest(letter.content),
-    )
-    _write(tx, _EMAIL, rows.emails)
-    _write(tx, _DETAIL, rows.details)
-    _write(tx, _PLACEMENT, rows.placements)
-    _write(tx, journal.RECORD, rows.journal)
+    tx.add(_BLOB, (_blob_row(blob, location, letter.content),))
+    if rows.placements:
+        tx.add(_EMAIL, rows.emails)
+        tx.add(_DETAIL, rows.details)
+        tx.add(_PLACEMENT, rows.placements)
+        tx.add(journal.RECORD, rows.journal)
     return Accepted(blob, rows.placed, queue_id, tuple(rows.missing))
 
 
-def _write(tx: Transaction, statement: str, rows: Rows) -> None:
-    if len(rows) == 1:
-        tx.run(statement, **rows[0])
-    elif rows:
-        tx.many(statement, rows)
+def _blob_row(blob: int, location: BlobLocation, content: Content) -> dict[str, Value]:
+    return {
+        "blob": blob,
+        "pack": location.pack,
+        "pack_offset": location.offset,
+        "length": location.length,
+        "hash": _digest(content),
+    }
 
 
 class _Delivery:
@@ -339,28 +337,51 @@ def _digest(content: Content) -> bytes:
 
 _LETTER = (
     "SELECT email.id, email.account, email.blob, email.thread, email_detail.prefix, blob.pack, blob.pack_offset,"
-    " blob.length, email.size, email.header_size, email.has_dot_lines, email.received_at"
+    " blob.length, blob.hash, email.size, email.header_size, email.has_dot_lines, email.received_at"
     " FROM email JOIN email_detail ON email_detail.email = email.id JOIN blob ON blob.id = email.blob"
     " WHERE email.id = :email"
 )
 
 
 def retrieve(reader: Reader, email: int) -> StoredLetter | None:
-    """One letter; None when it has been expunged meanwhile."""
+    """One letter; None when it has been expunged meanwhile. Opening one whose rows are damaged is DamagedContent."""
     row = reader.row(_LETTER, email=email)
     if row is None:
-        return None
+        return _lost(reader, email)
     return StoredLetter(
         email=row[0],
         account=row[1],
         blob=row[2],
         thread=row[3],
         prefix=row[4],
-        location=BlobLocation(row[5], row[6], row[7]),
-        size=row[8],
-        header_size=row[9],
-        has_dot_lines=bool(row[10]),
-        received_at=row[11],
+        location=BlobLocation(row[5], row[6], row[7], row[8]),
+        size=row[9],
+        header_size=row[10],
+        has_dot_lines=bool(row[11]),
+        received_at=row[12],
+    )
+
+
+def _lost(reader: Reader, email: int) -> StoredLetter | None:
+    """A letter that is in a mailbox while a row that it needs is gone: it must not look removed."""
+    placed = reader.row(
+        "SELECT mailbox.account, placement.size FROM placement JOIN mailbox ON mailbox.id = placement.mailbox"
+        " WHERE placement.email = :email LIMIT 1",
+        email=email,
+    )
+    if placed is None:
+        return None
+    return StoredLetter(
+        email=email,
+        account=placed[0],
+        blob=0,
+        thread=0,
+        prefix=b"",
+        location=LOST,
+        size=placed[1],
+        header_size=0,
+        has_dot_lines=False,
+        received_at=0.0,
     )
 
 

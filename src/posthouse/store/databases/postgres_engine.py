@@ -7,7 +7,7 @@ That text is SQLite's: here its parameters are rewritten, and the types in its D
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import lru_cache
 from typing import Any, cast
 
@@ -120,6 +120,9 @@ class PostgresTransaction(PostgresReader):
 
     def run(self, sql: str, /, **parameters: Value) -> int:
         return self._cursor.execute(rewrite(sql), parameters).rowcount
+
+    def add(self, sql: str, rows: Sequence[Mapping[str, Value]], /) -> None:
+        self.many(sql, rows)
 
     def many(self, sql: str, parameters: Iterable[Mapping[str, Value]], /) -> None:
         self._cursor.executemany(rewrite(sql), cast("Iterable[Mapping[str, Any]]", parameters))

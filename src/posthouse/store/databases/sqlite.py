@@ -171,8 +171,7 @@ class _Copy:
         disk.make_folder(draft.parent)
         with contextlib.suppress(OSError):
             disk.unlink(draft)
-        if vfs is None:
-            disk.append(draft).close()  # created 0600: it holds what the database holds
+        disk.append(draft).close()  # created 0600: it holds what the database holds
         source.begin()
         source.row("SELECT id FROM store_state")  # the snapshot begins with the first read
         self._target = apsw.Connection(str(draft), vfs=vfs)
@@ -232,6 +231,11 @@ def open_sqlite(
     try:
         shelf = Shelf(folder / PACK_FOLDER, disk, Numbers(clock), entropy, settings or StoreSettings())
         return _open(folder, shelf, workers, clock, packaged() if migrations is None else migrations)
+    except (apsw.CorruptError, apsw.NotADBError) as error:
+        raise StoreFault(
+            f"the database in {folder} is damaged: {error}. `posthouse check --store` cannot mend that; `posthouse"
+            " rebuild` makes it anew from the last snapshot and the packs, `posthouse restore` from a backup"
+        ) from error
     except apsw.Error as error:
         raise StoreFault(f"the database in {folder} cannot be opened: {error}") from error
     except OSError as error:
@@ -243,18 +247,18 @@ def _open(
 ) -> tuple[SqliteDatabase, PackStore]:
     path, settings, numbers = folder / DATABASE_FILE, shelf.settings, shelf.counters
     shelf.disk.make_folder(shelf.folder)
-    if settings.vfs is None:
-        shelf.disk.append(path).close()  # created 0600; SQLite gives its other files the same mode
+    shelf.disk.append(path).close()  # created 0600, its name durable; SQLite gives its other files the same mode
     appender = PackAppender(shelf)
     writer = connect(path, vfs=settings.vfs)
     transaction = SqliteTransaction(writer, appender, numbers)
-    checkpoints = Checkpoints(path, writer, workers, vfs=settings.vfs)
+    checkpoints = Checkpoints(path, writer, workers, vfs=settings.vfs, due_after=settings.checkpoint_pages)
     engine = SqliteEngine(transaction, checkpoints)
 
     def transact(work: Callable[[Transaction], None]) -> None:
         engine.begin()
         try:
             work(transaction)
+            engine.finish()
             engine.commit()
         except BaseException:
             engine.roll_back()

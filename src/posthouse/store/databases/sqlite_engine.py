@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import cast
 
@@ -23,6 +23,7 @@ from posthouse.store.blobs import ledger
 from posthouse.store.blobs.appender import PackAppender
 from posthouse.store.blobs.ledger import PackRow, PackState
 from posthouse.store.blobs.record import PACK_HEADER_SIZE, RECORD_HEADER_SIZE, PackKind
+from posthouse.store.databases.gathered import Gathered
 from posthouse.store.numbers import Numbers
 
 # Another program may hold a lock for a moment (a backup tool, the sqlite3 shell); longer is a fault.
@@ -123,19 +124,42 @@ class SqliteReader:
 class SqliteTransaction(SqliteReader):
     """The one transaction that runs at a time. As little as possible happens in Python per statement."""
 
-    __slots__ = ("_appender", "_changes", "new_id")
+    __slots__ = ("_appender", "_changes", "gathered", "new_id")
 
     def __init__(self, connection: apsw.Connection, appender: PackAppender, numbers: Numbers) -> None:
         super().__init__(connection)
         self._appender = appender
         self._changes = connection.changes
+        self.gathered = Gathered()
         self.new_id = numbers.new_id
 
+    def row(self, sql: str, /, **parameters: Value) -> Row | None:
+        if self.gathered.count and self.gathered.concerns(sql):
+            self.write_gathered()
+        found = self._execute(sql, parameters).fetchone()
+        return cast("Row | None", found)
+
+    def rows(self, sql: str, /, **parameters: Value) -> list[Row]:
+        if self.gathered.count and self.gathered.concerns(sql):
+            self.write_gathered()
+        return cast("list[Row]", self._execute(sql, parameters).fetchall())
+
     def run(self, sql: str, /, **parameters: Value) -> int:
+        if self.gathered.count and self.gathered.concerns(sql):
+            self.write_gathered()
         self._execute(sql, parameters)
         return self._changes()
 
+    def add(self, sql: str, rows: Sequence[Mapping[str, Value]], /) -> None:
+        self.gathered.add(sql, rows)
+
+    def write_gathered(self) -> None:
+        if self.gathered.count:
+            self.gathered.write(self._execute)
+
     def many(self, sql: str, parameters: Iterable[Mapping[str, Value]], /) -> None:
+        if self.gathered.count and self.gathered.concerns(sql):
+            self.write_gathered()
         self._cursor.executemany(sql, cast("Iterable[dict[str, Value]]", parameters))
 
     def append(self, content: Content, note: bytes) -> BlobLocation:
@@ -156,12 +180,16 @@ class SqliteTransaction(SqliteReader):
 class Checkpoints:
     """When the log is copied back, and by whom. `pages` is its length, `octets` the same for statistics."""
 
-    def __init__(self, path: Path, writer: apsw.Connection, workers: Workers, *, vfs: str | None) -> None:
+    def __init__(
+        self, path: Path, writer: apsw.Connection, workers: Workers, *, vfs: str | None, due_after: int | None = None
+    ) -> None:
+        """`due_after`: in pages, CHECKPOINT_PAGES where it is None."""
         self._writer = writer
         self._workers = workers
+        self._due_after = due_after or CHECKPOINT_PAGES
         self._own = connect(path, vfs=vfs)
         self._page_size = int(cast("int", self._own.pragma("page_size")))
-        self._due_at = CHECKPOINT_PAGES
+        self._due_at = self._due_after
         self._task: asyncio.Future[None] | None = None
         self._is_running = False
         self._is_to_finish = False
@@ -185,7 +213,7 @@ class Checkpoints:
             self._is_to_finish = False
             is_complete = self._copy(self._writer)
             # A reader still needs the old log: try again after some more of it.
-            self._due_at = CHECKPOINT_PAGES if is_complete else self.pages + CHECKPOINT_PAGES // 4
+            self._due_at = self._due_after if is_complete else self.pages + self._due_after // 4
         elif self.pages >= self._due_at and not self._is_running:
             self._request()
 
@@ -197,7 +225,7 @@ class Checkpoints:
             self._request()
         elif self.pages and self._copy(self._writer):
             self.pages = 0
-            self._due_at = CHECKPOINT_PAGES
+            self._due_at = self._due_after
 
     def _request(self) -> None:
         self._is_running = True
@@ -247,20 +275,29 @@ class SqliteEngine:
         self.checkpoints = checkpoints
         self._connection = transaction.connection
         self._command = transaction.command
-        self.changes: Callable[[], int] = self._connection.total_changes
+        self._changes = self._connection.total_changes
 
     def begin(self) -> None:
+        self.transaction.gathered.clear()
         self._command("BEGIN IMMEDIATE")
 
     def save(self) -> None:
         self._command("SAVEPOINT unit")
 
     def release(self) -> None:
+        self.transaction.write_gathered()
         self._command("RELEASE unit")
 
     def undo(self) -> None:
+        self.transaction.gathered.clear()
         self._command("ROLLBACK TO unit")
         self._command("RELEASE unit")
+
+    def finish(self) -> None:
+        self.transaction.write_gathered()
+
+    def changes(self) -> int:
+        return self._changes() + self.transaction.gathered.count
 
     def commit(self) -> None:
         self._command("COMMIT")
