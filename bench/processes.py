@@ -1,49 +1,37 @@
 # SPDX-License-Identifier: Apache-2.0
-"""CPU time and memory of a server with all its processes, read from /proc."""
+"""CPU time and memory of a server with all its processes, read from /proc; waiting with a limit."""
 
 from __future__ import annotations
 
 import contextlib
-import os
 import signal
 import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
-TICK = os.sysconf("SC_CLK_TCK")
+from bench.guard import descendants, spent
 
 
 def tree(root: int) -> list[int]:
     """The process and all its descendants that live now."""
-    parents: dict[int, list[int]] = {}
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdigit():
-            with contextlib.suppress(OSError):
-                fields = (entry / "stat").read_text().rpartition(")")[2].split()
-                parents.setdefault(int(fields[1]), []).append(int(entry.name))
-    found, todo = [], [root]
-    while todo:
-        pid = todo.pop()
-        found.append(pid)
-        todo += parents.get(pid, [])
-    return found
+    return [root, *descendants(root)]
 
 
 def cpu_seconds(root: int) -> float:
     """User and system time of the tree, ended children included once their parents have reaped them."""
-    total = 0
-    for pid in tree(root):
-        with contextlib.suppress(OSError):
-            fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-            total += sum(int(field) for field in fields[11:15])
-    return total / TICK
+    return sum(map(spent, tree(root)))
 
 
 def memory(root: int) -> tuple[float, float]:
     """(RSS, PSS) in MiB, summed over the tree."""
+    return memory_of(tree(root))
+
+
+def memory_of(pids: Iterable[int]) -> tuple[float, float]:
+    """(RSS, PSS) in MiB, summed over the processes. PSS counts a page that n processes share as 1/n in each."""
     rss = pss = 0
-    for pid in tree(root):
+    for pid in pids:
         with contextlib.suppress(OSError):
             for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
                 if line.startswith("Rss:"):

@@ -9,18 +9,19 @@ from __future__ import annotations
 import base64
 import contextlib
 import sys
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from posthouse.edges.cli.backend import Backend, Plan, Remote, Serving, Stop
+from posthouse.edges.cli.backend import BackedUp, Backend, Plan, Remote, Restoring, Serving, Stop
 from posthouse.net.clock import SystemClock, SystemEntropy
 
 if TYPE_CHECKING:
     from httpx2 import AsyncClient
 
     from posthouse.config import Settings
+    from posthouse.services.archive import Manifest, Verdict
 
 PASSWORD_OCTETS = 10  # 80 random bits: 16 letters and digits in groups of four, good to type
 
@@ -69,6 +70,38 @@ class Program:
 
         with refusals(folder):
             running.run(running.serve(folder, settings, ready=tell), settings.process.event_loop)
+
+    def back_up(self, folder: Path, target: Path, keep: int | None) -> BackedUp:
+        from posthouse import keeping  # noqa: PLC0415 - as above
+
+        with refusals(folder):
+            return keeping.back_up(folder, target, keep)
+
+    def list_backups(self, target: Path) -> Sequence[Manifest]:
+        from posthouse import keeping  # noqa: PLC0415 - as above
+
+        with refusals(target):
+            return keeping.list_backups(target)
+
+    def verify_backups(self, target: Path, generation: str | None) -> Sequence[Verdict]:
+        from posthouse import keeping  # noqa: PLC0415 - as above
+
+        with refusals(target):
+            return keeping.verify(target, generation)
+
+    def restore(self, target: Path, folder: Path, how: Restoring) -> Mapping[str, Any]:
+        from posthouse import keeping  # noqa: PLC0415 - as above
+
+        with refusals(folder):
+            return keeping.restore(target, folder, how)
+
+    def rebuild(
+        self, folder: Path, confirm: Callable[[Mapping[str, Any]], bool], tell: Callable[[str], None]
+    ) -> Mapping[str, Any]:
+        from posthouse import rebuilding  # noqa: PLC0415 - as above
+
+        with refusals(folder):
+            return rebuilding.rebuild(folder, confirm, tell)
 
     def remote_letters(self, remote: Remote) -> Iterator[bytes]:
         from posthouse.net.pop3_source import Pop3Source, SourceFault, tls_context  # noqa: PLC0415 - as above
@@ -120,6 +153,7 @@ def refusal_of(fault: Exception, folder: Path) -> Stop | None:
     from posthouse.outcome import Refusal  # noqa: PLC0415 - as above
     from posthouse.ports import StoreFault  # noqa: PLC0415 - as above
     from posthouse.running import Refused  # noqa: PLC0415 - as above
+    from posthouse.services.archive import ArchiveFault  # noqa: PLC0415 - as above
 
     match fault:
         case ConfigError():
@@ -128,6 +162,8 @@ def refusal_of(fault: Exception, folder: Path) -> Stop | None:
             return Stop(*str(fault).splitlines())
         case Refusal():
             return Stop(fault.text, status=str(fault.status))
+        case ArchiveFault():
+            return Stop(str(fault))
         case DirectoryInUse():
             return Stop(f"{fault}; stop it first")
         case StoreFault():

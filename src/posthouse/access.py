@@ -41,7 +41,7 @@ async def client(folder: Path, *, patience: float = PATIENCE) -> AsyncIterator[h
             yield made
         return
     try:
-        with _as_owner(folder):
+        with as_owner(folder):
             async with _alone(folder) as made:
                 yield made
     finally:
@@ -78,7 +78,7 @@ async def _lock_or_server(folder: Path, patience: float) -> DirectoryLock | None
     until = asyncio.get_running_loop().time() + patience
     while True:
         try:
-            with _as_owner(folder):
+            with as_owner(folder):
                 return DirectoryLock(folder)
         except DirectoryInUse as in_use:
             if _answers(folder / CONTROL_SOCKET):
@@ -103,7 +103,7 @@ def _answers(path: Path) -> bool:
 
 
 @contextlib.contextmanager
-def _as_owner(folder: Path) -> Iterator[None]:
+def as_owner(folder: Path) -> Iterator[None]:
     """Root works as the owner of the directory, so that the server can still read what is written."""
     owner = folder.stat()
     if os.geteuid() != 0 or owner.st_uid == 0:

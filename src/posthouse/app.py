@@ -7,7 +7,6 @@ runs. `serving.py` puts listeners in front of it.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -19,7 +18,7 @@ from posthouse.net.disk import PosixDisk
 from posthouse.net.resolver import DnsResolver
 from posthouse.net.smtp_transport import SmtpTransport
 from posthouse.net.workers import ThreadWorkers
-from posthouse.ports import Clock, Disk, Entropy, MailTransport, Resolver, Workers
+from posthouse.ports import Clock, Disk, Entropy, MailTransport, Resolver, StoreFault, Workers
 from posthouse.services.acceptance import Acceptance
 from posthouse.services.administration import Administration
 from posthouse.services.bounce import Bounce
@@ -44,6 +43,7 @@ from posthouse.services.waiting import WaitingDelivery
 from posthouse.store.blobs.packs import PackStore
 from posthouse.store.buses.local import LocalBus
 from posthouse.store.databases.sqlite import SqliteDatabase, open_sqlite
+from posthouse.store.faults import disk_fault
 from posthouse.store.keys import Algorithm
 from posthouse.store.sealing import KEY_OCTETS, SecretKey
 from posthouse.store.settings import StoreSettings
@@ -63,6 +63,7 @@ class Machine:
     resolver: Callable[[Settings], Resolver]
     transport: Callable[[], MailTransport]
     vfs: str | None = None  # SQLite's file system, None for the real one
+    checkpoint_pages: int | None = None  # of a write-ahead log, None for what suits a server
     password_cost: Cost | None = None  # of Argon2id, None for what protects real passwords
     dkim_algorithms: tuple[Algorithm, ...] = ("rsa", "ed25519")  # RSA takes its chance from outside of Entropy
 
@@ -151,11 +152,17 @@ class _Outgoing:
 
 def open_house(folder: Path, settings: Settings, machine: Machine) -> House:
     """Open the store and join the services; call it in the loop's thread. Raises StoreFault, ConfigError."""
+    # First, so that nothing is open yet when it fails.
+    key = SecretKey(secret_key(folder, machine.disk, machine.entropy))
     workers = machine.workers()
-    limits = StoreSettings(seal_octets=settings.store.pack_size, reserve_octets=settings.store.reserve, vfs=machine.vfs)
+    limits = StoreSettings(
+        seal_octets=settings.store.pack_size,
+        reserve_octets=settings.store.reserve,
+        vfs=machine.vfs,
+        checkpoint_pages=machine.checkpoint_pages,
+    )
     clock, entropy = machine.clock, machine.entropy
     database, blobs = open_sqlite(folder, machine.disk, workers, clock, entropy, settings=limits)
-    key = SecretKey(secret_key(folder, entropy))
     ground = _Ground(settings, machine, workers, database, blobs, LocalBus(), Metrics(), key)
     identity = _identity(ground)
     outgoing = _outgoing(ground, identity.directory)
@@ -279,24 +286,30 @@ def _submission(ground: _Ground, identity: _Identity, acceptance: Acceptance, ro
     )
 
 
-def secret_key(folder: Path, entropy: Entropy) -> bytes:
-    """The master secret beside the database; made at first start, 0600."""
+def secret_key(folder: Path, disk: Disk, entropy: Entropy) -> bytes:
+    """The master secret beside the database; made at first start, 0600. Raises StoreFault."""
     path = folder / SECRET_FILE
-    if path.exists():
-        return path.read_bytes()
-    octets = entropy.octets(KEY_OCTETS)
-    new = path.with_name(SECRET_FILE + ".new")
-    descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    with os.fdopen(descriptor, "wb") as file:
-        file.write(octets)
-        file.flush()
-        os.fsync(file.fileno())
-    new.replace(path)
-    folder_descriptor = os.open(folder, os.O_RDONLY)
     try:
-        os.fsync(folder_descriptor)
+        found = bytes(disk.map(path)) if SECRET_FILE in disk.names(folder) else _new_secret(path, disk, entropy)
+    except OSError as error:
+        raise disk_fault(f"{path} cannot be read or made", error) from error
+    if len(found) != KEY_OCTETS:
+        raise StoreFault(f"{path} has {len(found)} octets, it needs {KEY_OCTETS}: put it back from a backup")
+    return found
+
+
+def _new_secret(path: Path, disk: Disk, entropy: Entropy) -> bytes:
+    octets = entropy.octets(KEY_OCTETS)
+    disk.make_folder(path.parent)
+    new = path.with_name(SECRET_FILE + ".new")
+    file = disk.append(new)
+    try:
+        file.truncate(0)  # of a start that was cut short
+        file.write([octets])
+        file.sync()
     finally:
-        os.close(folder_descriptor)
+        file.close()
+    disk.rename(new, path)
     return octets
 
 

@@ -217,6 +217,7 @@ class Store(Section):
     reserve: Size = setting("200M", "Free space below which new mail gets 452; reading goes on.")
     snapshot: ClockTime = setting("03:30", 'Time of the daily snapshot of the database (UTC); "" = never.')
     snapshots_kept: int = setting(7, "How many daily snapshots are kept.", ge=1)
+    backups_kept: int = setting(7, "How many backups `posthouse backup DIR` keeps in DIR.", ge=1)
     keep_tombstones: Duration = setting("90d", "How long a removal is remembered for clients that resynchronise.")
     keep_dead: Duration = setting("30d", "How long the octets of a removed letter may still lie in the packs.")
 
@@ -256,14 +257,24 @@ def load(folder: Path) -> Settings:
     """Read DIR/posthouse.toml. Raise ConfigError with every mistake in it."""
     path = folder / FILE_NAME
     try:
-        table = tomllib.loads(path.read_text("utf-8"))
+        octets = path.read_bytes()
     except FileNotFoundError:
         raise ConfigError([f"{path}: not found; `posthouse init` writes one"]) from None
-    except (OSError, UnicodeDecodeError) as error:
+    except OSError as error:
         raise ConfigError([f"{path}: cannot be read: {error}"]) from None
-    except tomllib.TOMLDecodeError as error:
-        raise ConfigError([f"{path}: not valid TOML: {error}"]) from None
-    return from_table(table, str(path))
+    return parse(octets, str(path))
+
+
+def parse(octets: bytes, source: str) -> Settings:
+    """The settings in the octets of a file. Raise ConfigError with every mistake in them."""
+    try:
+        table = tomllib.loads(octets.decode("utf-8"))
+    except UnicodeDecodeError as error:
+        raise ConfigError([f"{source}: cannot be read: {error}"]) from None
+    except (tomllib.TOMLDecodeError, ValueError, RecursionError) as error:
+        # The reader lets numbers of more than 4,300 digits and brackets nested a thousand deep fall through.
+        raise ConfigError([f"{source}: not valid TOML: {error}"]) from None
+    return from_table(table, source)
 
 
 def from_table(table: dict[str, Any], source: str) -> Settings:

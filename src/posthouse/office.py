@@ -8,6 +8,8 @@ from collections.abc import Callable
 from posthouse.app import House
 from posthouse.edges.control.api import Office
 from posthouse.net.checks import local_checks
+from posthouse.services import backups
+from posthouse.services.backups import Backups
 from posthouse.services.checkup import Checkup
 from posthouse.services.letterbox import Letterbox
 
@@ -32,6 +34,9 @@ def office_of(house: House, reload: Callable[[], None], *, is_serving: bool) -> 
             local_checks=local_checks(house.folder, settings, machine.disk, machine.clock, is_serving=is_serving),
         ),
         letterbox=Letterbox(house.directory, house.database, house.blobs, house.bus, machine.clock, machine.entropy),
+        backups=Backups(
+            house.database, machine.disk, house.workers, machine.clock, folder=house.folder / backups.FOLDER
+        ),
         hostname=settings.hostname,
         listens=listens,
         max_message=settings.smtp.max_message,

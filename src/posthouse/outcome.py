@@ -113,6 +113,7 @@ MAILBOX_TOO_SMALL = Status(5, 2, 2)
 SYSTEM_FAULT = Status(4, 3, 0)
 SYSTEM_FULL = Status(4, 3, 1)
 SYSTEM_SHUTTING_DOWN = Status(4, 3, 2)
+SYSTEM_DAMAGE = Status(5, 3, 0)  # a letter of ours that the disk has lost or changed
 MESSAGE_TOO_BIG = Status(5, 3, 4)
 NO_ANSWER_FROM_HOST = Status(4, 4, 1)
 BAD_CONNECTION = Status(4, 4, 2)

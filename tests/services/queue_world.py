@@ -88,7 +88,9 @@ class FakeLocal:
         self.delivered: list[str] = []
         self.refuses: Outcome | None = None
 
-    async def prepare(self, letter: ClaimedLetter, recipients: Sequence[ClaimedRecipient]) -> LocalPlan:
+    async def prepare(
+        self, letter: ClaimedLetter, recipients: Sequence[ClaimedRecipient], content: memoryview
+    ) -> LocalPlan:
         names = [str(recipient.path) for recipient in recipients]
         outcome = self.refuses or Outcome(DELIVERED, "in the mailbox")
 

@@ -11,10 +11,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from posthouse.outcome import Refusal
+from posthouse.ports import StoreFault
 from posthouse.services import maildrop
 from posthouse.services.directory import Account
 from posthouse.services.maildrop import UNIQUE_ID, Letter, Maildrops, OpenMaildrop, top
+from posthouse.store.buses.local import LocalBus
+from posthouse.store.lookup import account_by_id
 from posthouse.store.messages import Maildrop, unique_id
+from tests.fakes import FakeClock
+from tests.store.letterbox import new_account
+from tests.store.plain_database import PlainDatabase
 
 HEADER = b"Subject: x\r\n\r\n"
 LINES = st.lists(st.sampled_from([b"\r\n", b"a\r\n", b"\r", b"\n", b"bc", b"\r\r\n"]), max_size=30)
@@ -79,9 +85,10 @@ def test_many_lines_are_counted_a_piece_at_a_time(looked_at: list[int]) -> None:
 
 def drop(*sizes: int) -> OpenMaildrop:
     numbers = array("Q", range(1, len(sizes) + 1))
-    listed = Maildrop(1, 1, uids=numbers, sizes=array("Q", sizes), emails=array("Q", (n * 1000 for n in numbers)))
+    emails = array("Q", (n * 1000 for n in numbers))
+    listed = Maildrop(1, 1, uids=numbers, sizes=array("Q", sizes), emails=emails, octets=sum(sizes))
     nobody = cast("Any", None)
-    return OpenMaildrop(cast("Maildrops", nobody), cast("Account", nobody), listed, sum(sizes))
+    return OpenMaildrop(cast("Maildrops", nobody), cast("Account", nobody), listed)
 
 
 def test_totals_follow_what_is_marked() -> None:
@@ -109,3 +116,72 @@ def test_the_listed_unique_id_is_that_of_one_letter() -> None:
     for number, value in found.unique_ids():
         assert (UNIQUE_ID % value).decode() == found.unique_id(number)
     assert (UNIQUE_ID % (2**63 - 1)).decode() == unique_id(2**63 - 1)
+
+
+# --- large maildrops ------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def full() -> tuple[PlainDatabase, Maildrops, Account]:
+    """An account with 25 letters."""
+    box = new_account(PlainDatabase())
+    for _ in range(25):
+        box.deliver()
+    found = box.db.look(lambda reader: account_by_id(reader, box.account))
+    assert found is not None
+    return box.db, Maildrops(box.db, box.db.blobs, LocalBus(), FakeClock()), found
+
+
+async def test_a_large_maildrop_is_listed_in_pages(
+    full: tuple[PlainDatabase, Maildrops, Account], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One query over a million letters kept everybody else's queries waiting for a second."""
+    monkeypatch.setattr(maildrop, "PAGE", 10)
+    database, drops, account = full
+    before = database.reads
+    opened = await drops.open(account)
+    assert database.reads - before == 3
+    assert [number for number, _ in opened.sizes()] == list(range(1, 26))
+    assert opened.stat() == (25, sum(size for _, size in opened.sizes()))
+    assert len({email for _, email in opened.unique_ids()}) == 25
+
+
+async def test_many_letters_are_removed_in_several_units(
+    full: tuple[PlainDatabase, Maildrops, Account], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Everybody's new mail waits for a unit of work to end, so none is very long."""
+    monkeypatch.setattr(maildrop, "REMOVED_AT_ONCE", 4)
+    database, drops, account = full
+    opened = await drops.open(account)
+    for number in range(1, 20, 2):
+        opened.delete(number)
+    before = database.writes
+    assert await opened.commit() == 10
+    assert database.writes - before == 3
+    opened.release()
+    again = await drops.open(account)
+    assert again.stat()[0] == 15
+
+
+async def test_a_fault_while_removing_leaves_whole_letters(
+    full: tuple[PlainDatabase, Maildrops, Account], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """RFC 1939 §6: some or none of the marked letters are gone then, and no other."""
+    monkeypatch.setattr(maildrop, "REMOVED_AT_ONCE", 4)
+    database, drops, account = full
+    opened = await drops.open(account)
+    for number in range(1, 11):
+        opened.delete(number)
+    write, units = database.write, iter(range(10))
+
+    async def failing(unit: Any) -> Any:
+        if next(units) == 1:
+            raise StoreFault("the disk is full")
+        return await write(unit)
+
+    monkeypatch.setattr(database, "write", failing)
+    with pytest.raises(StoreFault):
+        await opened.commit()
+    opened.release()
+    left = await drops.open(account)
+    assert left.stat()[0] == 21

@@ -129,8 +129,8 @@ def test_a_lost_lease_leaves_nothing_of_a_local_letter_claimed():
         world.put("bob@alice.test", "carol@alice.test", next_hop=LOCAL)
         prepare = world.local.prepare
 
-        async def lose_one(letter, recipients):
-            plan = await prepare(letter, recipients)
+        async def lose_one(letter, recipients, content):
+            plan = await prepare(letter, recipients, content)
             world.database.connection.execute(
                 "UPDATE queue_recipient SET owner = 'other' WHERE address = 'carol@alice.test'"
             )
@@ -158,7 +158,7 @@ def test_a_mailbox_that_goes_within_the_unit_is_decided_anew():
         prepare = world.local.prepare
 
         async def vanishing(letter, recipients):
-            plan = await prepare(letter, recipients)
+            plan = await prepare(letter, recipients, content)
 
             def gone(tx):
                 raise RecipientsGone((1,))

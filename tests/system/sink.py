@@ -12,16 +12,19 @@ MAX_LETTER = 4 << 20  # octets
 
 
 class Sink:
-    def __init__(self) -> None:
+    def __init__(self, port: int = 0, manner: Callable[[], str] = lambda: "") -> None:
+        """`manner`: asked after each final dot; "" takes the letter, "refuse" says 451, "silent" keeps the letter and
+        hangs up without a word."""
+        self._manner = manner
         self.letters: list[bytes] = []
         self.recipients: list[str] = []
         self._news = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
         self._server: asyncio.Server
-        self.port = 0
+        self.port = port
 
     async def __aenter__(self) -> Sink:
-        self._server = await asyncio.start_server(self._accept, "127.0.0.1", 0, limit=MAX_LETTER)
+        self._server = await asyncio.start_server(self._accept, "127.0.0.1", self.port, limit=MAX_LETTER)
         self.port = self._server.sockets[0].getsockname()[1]
         return self
 
@@ -51,8 +54,14 @@ class Sink:
                 if verb == b"DATA":
                     writer.write(b"354 go on\r\n")
                     content = await reader.readuntil(b"\r\n.\r\n")
+                    manner = self._manner()
+                    if manner == "refuse":
+                        writer.write(b"451 4.3.0 not now\r\n")
+                        continue
                     self.letters.append(content[:-3].replace(b"\r\n..", b"\r\n."))
                     self._news.set()
+                    if manner == "silent":
+                        break
                 elif verb == b"EHLO":
                     writer.write(b"502 HELO is enough\r\n")
                     continue

@@ -294,7 +294,7 @@ def test_dns() -> None:
         dns.fail("bob.test")
         with pytest.raises(ResolverFault):
             await resolver.mx("bob.test")
-        dns.recover("bob.test")
+        dns.clear("bob.test")
         dns.remove("bob.test")
         with pytest.raises(NameNotFound):
             await resolver.mx("bob.test")

@@ -13,7 +13,7 @@ from typing import assert_never
 from posthouse import __version__
 from posthouse.mail.downgrade import surrogate
 from posthouse.outcome import AUTH_FAILED, Refusal
-from posthouse.ports import Peer, StoreFault, TlsInfo
+from posthouse.ports import DamagedContent, Peer, StoreFault, TlsInfo
 from posthouse.protocol.pop3 import events as event_types
 from posthouse.protocol.pop3.events import Event
 from posthouse.protocol.pop3.server import Pop3Server
@@ -67,6 +67,10 @@ class Pop3Session:
             self.engine.err(in_use.text, "IN-USE")
         except Refusal as refusal:
             await self._refuse(refusal.text, _code(refusal))
+        except DamagedContent as damage:
+            # Nothing else is ever sent in its place. The client may go on with the others, and delete this one.
+            self._terms.log.error("letter damaged", trace=self._peer.trace, reason=str(damage))
+            self.engine.err("This letter is damaged on the server, tell its postmaster", "SYS/PERM")
         except StoreFault as fault:
             self._terms.log.error("store failed", trace=self._peer.trace, reason=str(fault))
             self.engine.err("A fault of this server, try again later", "SYS/TEMP")
@@ -243,9 +247,9 @@ class Pop3Session:
         try:
             removed = await self._maildrop.commit()
         except StoreFault as fault:
-            # RFC 1939 §6: -ERR says that some letters were not removed; here it is none.
-            self._terms.log.error("nothing removed", trace=self._peer.trace, reason=str(fault))
-            self.engine.err("Nothing was removed, a fault of this server", "SYS/TEMP")
+            # RFC 1939 §6: -ERR says that some letters were not removed; with few of them it is none.
+            self._terms.log.error("not all removed", trace=self._peer.trace, reason=str(fault))
+            self.engine.err("Not everything was removed, a fault of this server", "SYS/TEMP")
             return
         self.engine.ok(f"Bye, {removed} removed")
 

@@ -141,6 +141,8 @@ def _parse_literal(text: str) -> Domain:
     # RFC 5321 §4.1.3: IPv4 bare, IPv6 behind a tag, anything else behind another tag (which nobody can route).
     inner = text[1:-1]
     try:
+        if "%" in inner:  # a zone means something on one machine alone, and Python takes any character in it
+            raise ValueError
         if inner.lower().startswith("ipv6:"):
             return Domain(f"[IPv6:{ipaddress.IPv6Address(inner[5:])}]")
         return Domain(f"[{ipaddress.IPv4Address(inner)}]")

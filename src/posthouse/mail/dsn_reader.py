@@ -31,6 +31,7 @@ _LINE_END = re.compile(rb"\r\n?|\n")
 _TYPE = re.compile(rb"\s*([A-Za-z0-9!#$&^_.+\-]+)\s*/\s*([A-Za-z0-9!#$&^_.+\-]+)")
 _BOUNDARY = re.compile(rb";\s*boundary\s*=\s*(?:\"((?:[^\"\\]|\\.)*)\"|([^\s;]+))", re.IGNORECASE)
 _STATUS = re.compile(r"(?<![\d.])([245])\.(\d{1,3})\.(\d{1,3})(?![\d.])")
+_ADDRESS_TYPE = re.compile(r"[A-Za-z0-9\-/.]*")
 _EMPTY_LINES = re.compile(rb"\r\n(?:[ \t]*\r\n)+")
 
 _STATUS_TYPES = (b"message/delivery-status", b"message/global-delivery-status")
@@ -178,4 +179,4 @@ def _recipient(fields: dict[bytes, str]) -> ReadRecipient:
 def _without_type(value: str) -> str:
     """`rfc822; a@b` → `a@b` (RFC 3464 §2.1.2): a type is a word before the first semicolon."""
     kind, semicolon, rest = value.partition(";")
-    return rest.strip() if semicolon and re.fullmatch(r"\s*[A-Za-z0-9\-/.]*\s*", kind) else value.strip()
+    return rest.strip() if semicolon and _ADDRESS_TYPE.fullmatch(kind.strip()) else value.strip()

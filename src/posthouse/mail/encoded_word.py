@@ -55,6 +55,7 @@ _REFUSED = frozenset(
 
 # charset [*language] ? encoding ? text; the text may hold blanks although it must not (seen in the wild).
 _WORD = re.compile(r"=\?([A-Za-z0-9!#$%&'+\-^_`{|}~.:]{1,60})(?:\*[A-Za-z0-9\-]{0,60})?\?([BbQq])\?([^?]*)\?=")
+_SURROGATE = re.compile("[\ud800-\udfff]")  # Python's UTF-7 lets halves through, and nothing could be made of such text
 _NEEDS_ENCODING = re.compile(r"[^\t -~]|=\?")
 _Q_SAFE = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789!*+-/")  # RFC 2047 §5 (3)
 
@@ -71,7 +72,8 @@ def codec_name(label: str) -> str | None:
         b"a".decode(name)  # refuses those that are no text encodings (base64, zlib)
     except (LookupError, UnicodeError, ValueError):
         return None
-    return found.name
+    # Labels such as "unicode+escape" become a refused name only here.
+    return None if found.name in _REFUSED else found.name
 
 
 def decode_charset(octets: bytes, label: str) -> str:
@@ -84,10 +86,10 @@ def decode_charset(octets: bytes, label: str) -> str:
         return decode_unlabelled(octets)
     for attempt in (name, _WIDER.get(name, name), "utf-8"):  # a wrong label is more common than broken text
         try:
-            return octets.decode(attempt)
+            return _SURROGATE.sub("\ufffd", octets.decode(attempt))
         except UnicodeError:
             continue
-    return octets.decode(name, "replace")
+    return _SURROGATE.sub("\ufffd", octets.decode(name, "replace"))
 
 
 def decode_unlabelled(octets: bytes) -> str:

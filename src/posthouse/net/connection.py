@@ -312,9 +312,14 @@ class Connection(asyncio.Protocol):
 
     async def _drain(self) -> None:
         self._deadline.set(self._terms.limits.write_stall)
+        left = self._transport.get_write_buffer_size()
         while self._is_stuck:
             if await self._wait():
-                self._transport.abort()  # its connection_lost ends this loop
+                before, left = left, self._transport.get_write_buffer_size()
+                if left < before:
+                    self._deadline.set(self._terms.limits.write_stall)  # a slow line, not a peer that takes nothing
+                else:
+                    self._transport.abort()  # its connection_lost ends this loop
         self._deadline.set(None)
 
     # --- waiting --------------------------------------------------------------------------------

@@ -105,6 +105,19 @@ class PosixDisk:
         finally:
             os.close(descriptor)
 
+    def read(self, path: Path, offset: int, length: int) -> bytes:
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            octets = os.pread(descriptor, length, offset)
+            while 0 < len(octets) < length:  # Linux reads at most 2 GiB at once
+                more = os.pread(descriptor, length - len(octets), offset + len(octets))
+                if not more:
+                    break
+                octets += more
+            return octets
+        finally:
+            os.close(descriptor)
+
     def names(self, folder: Path) -> list[str]:
         try:
             return sorted(os.listdir(folder))  # noqa: PTH208 - names are wanted, not a Path for each

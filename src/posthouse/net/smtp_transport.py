@@ -47,11 +47,17 @@ _TLS_USE = {
 
 
 class SmtpTransport:
-    """The MailTransport port. One object serves all hosts; it keeps no connections."""
+    """The MailTransport port. One object serves all hosts; it keeps no connections.
 
-    def __init__(self, entropy: Entropy, starter: TlsStarter | None = None) -> None:
+    `mechanisms`: the only ones to log in with; empty: the best that the host offers.
+    """
+
+    def __init__(
+        self, entropy: Entropy, starter: TlsStarter | None = None, *, mechanisms: tuple[str, ...] = ()
+    ) -> None:
         self._entropy = entropy
         self._starter = starter or LoopTlsStarter()
+        self._mechanisms = mechanisms
         self._without_bdat: dict[str, None] = {}  # ordered, so that the oldest goes first
 
     async def connect(self, target: Target) -> SmtpConnection:
@@ -108,7 +114,7 @@ class SmtpTransport:
     def _settings(self, target: Target) -> ClientSettings:
         credentials = None
         if target.username is not None:
-            credentials = Credentials(target.username, target.password or "")
+            credentials = Credentials(target.username, target.password or "", self._mechanisms)
         return ClientSettings(
             helo=target.helo,
             host=target.host,

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TypeVar
 
 from posthouse.mail.address import Address, AddressError, Domain, parse_address
@@ -16,7 +17,7 @@ from posthouse.ports import Change, ChangeBus, Clock, Database, Entropy, Reader,
 from posthouse.services.directory import TOPIC
 from posthouse.services.keys import DomainKeys
 from posthouse.services.passwords import Passwords, check_imported
-from posthouse.store import aliases, credentials, directory, keys, lookup
+from posthouse.store import aliases, clearing, credentials, directory, keys, lookup
 from posthouse.store.aliases import AliasRow
 from posthouse.store.credentials import AppPassword, NewPassword
 from posthouse.store.directory import AccountRow, DomainRow
@@ -71,6 +72,17 @@ class Administration:
             return domain_id
 
         return await self._change(unit)
+
+    async def make_missing_keys(self) -> list[str]:
+        """DKIM keys for every domain that has none (after a rebuild without a snapshot); which domains these are."""
+        now = self._clock.wall()
+        renewed: list[str] = []
+        for row in await self.list_domains():
+            if row.alias_of is None and not await self._domain_keys.active(row.name):
+                made = await self._domain_keys.make(now)
+                await self._change(partial(_add_keys, key=self._key, domain=row.id, made=made, now=now))
+                renewed.append(row.name)
+        return renewed
 
     async def remove_domain(self, name: str) -> None:
         domain = _domain(name)
@@ -136,8 +148,16 @@ class Administration:
         await self._on_account(address, lambda tx, account: directory.set_active(tx, account.id, is_active=True))
 
     async def remove_account(self, address: str) -> None:
-        """The account and all its letters."""
-        await self._on_account(address, lambda tx, account: directory.remove_account(tx, account.id))
+        """The account and all its letters.
+
+        The letters go first, in many units of work, while the account is disabled; one that is still disabled after
+        a crash in between is removed by asking again.
+        """
+        account = await self._on_account(address, _disable)
+        now = self._clock.wall()
+        while await self._database.write(partial(clearing.clear_account, account=account, now=now)):
+            pass
+        await self._on_account(address, lambda tx, found: directory.remove_account(tx, found.id))
 
     async def set_quota(self, address: str, quota: int | None) -> None:
         """In octets; None for no limit."""
@@ -230,6 +250,16 @@ class Administration:
         if password_hash is not None:
             return NewPassword(check_imported(password_hash))
         return None if password is None else await self._passwords.make(password)
+
+
+def _disable(tx: Transaction, account: Account) -> int:
+    directory.set_active(tx, account.id, is_active=False)
+    return account.id
+
+
+def _add_keys(tx: Transaction, *, key: SecretKey, domain: int, made: Sequence[keys.NewKey], now: float) -> None:
+    for each in made:
+        keys.add_key(tx, key, domain, each, now)
 
 
 def _page_of_accounts(domain: Domain | None, after: str) -> Callable[[Reader], list[AccountRow]]:

@@ -24,6 +24,7 @@ from posthouse.ports import (
     BlobStore,
     Clock,
     ConnectFault,
+    DamagedContent,
     Database,
     MailConnection,
     MailTransport,
@@ -46,6 +47,7 @@ LINGER = 2.0  # seconds that a connection waits for another letter: a burst shar
 BREAKS_ENDURED = 3  # transactions in a row that end a session with nothing delivered, before the host counts as down
 BAD_TARGET_REST = 300.0  # seconds in which an address that did not answer is tried after its equals only
 OUR_FAULT = "a fault of this server"
+DAMAGED = "the letter is damaged on this server's disk; it is held, and `posthouse check --store` says more"
 MAX_BAD_TARGETS = 1000  # remembered; more dead addresses at once than this is a broken network, not a list
 
 
@@ -60,7 +62,9 @@ class LocalPlan:
 class LocalDelivery(Protocol):
     """Delivers submitted mail that waited (held, a future release) into mailboxes here."""
 
-    async def prepare(self, letter: ClaimedLetter, recipients: Sequence[ClaimedRecipient]) -> LocalPlan: ...
+    async def prepare(
+        self, letter: ClaimedLetter, recipients: Sequence[ClaimedRecipient], content: memoryview
+    ) -> LocalPlan: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -303,7 +307,15 @@ class Carrier:
         if len(job.recipients) > limit:
             jobs.appendleft(_Job(job.letter, job.recipients[limit:]))
             job = _Job(job.letter, job.recipients[:limit])
-        outcomes = await self._transaction(lane, connection, job)
+        try:
+            content = await self._content(job.letter)
+        except DamagedContent as damage:
+            await self._settle(lane, self._held(job.letter, lane.next_hop, job.recipients, damage))
+            return True
+        except StoreFault as fault:
+            self._log.error("content_not_readable", queue_id=job.letter.id, trace=job.letter.trace, reason=str(fault))
+            content = None
+        outcomes = await self._transaction(lane, connection, job, content)
         results = list(zip(job.recipients, outcomes, strict=True))
         is_progress = any(outcome.is_delivered for outcome in outcomes)
         if is_progress and connection.is_usable:
@@ -330,12 +342,29 @@ class Carrier:
         await self._set_down(lane, next((each for each in outcomes if each.is_deferred), outcomes[0]))
         return False
 
-    async def _transaction(self, lane: Lane, connection: MailConnection, job: _Job) -> list[Outcome]:
-        letter = job.letter
+    async def _content(self, letter: ClaimedLetter) -> memoryview:
+        """Raises StoreFault, DamagedContent when no garbage may go out in its place."""
         try:
-            content = await self._blobs.open(letter.location)
-        except StoreFault as fault:
-            self._log.error("content_not_readable", queue_id=letter.id, trace=letter.trace, reason=str(fault))
+            return await self._blobs.open(letter.location)
+        except DamagedContent:
+            # It may only have been moved to another pack since it was claimed (compaction).
+            location = await self._database.read(lambda reader: queue.location(reader, letter.id))
+            if location is None or location == letter.location:
+                raise
+            return await self._blobs.open(location)
+
+    def _held(
+        self, letter: ClaimedLetter, next_hop: str, recipients: Sequence[ClaimedRecipient], damage: DamagedContent
+    ) -> Settlement:
+        self._log.error("letter_damaged", queue_id=letter.id, trace=letter.trace, reason=str(damage))
+        outcome = Outcome(SYSTEM_FAULT, DAMAGED)
+        return Settlement(letter, next_hop, tuple((each, outcome) for each in recipients), is_held=True)
+
+    async def _transaction(
+        self, lane: Lane, connection: MailConnection, job: _Job, content: memoryview | None
+    ) -> list[Outcome]:
+        letter = job.letter
+        if content is None:
             return [Outcome(SYSTEM_FAULT, "the letter cannot be read from the store now")] * len(job.recipients)
         size = len(letter.prefix) + len(content)
         counters = self._settler.counters
@@ -378,7 +407,10 @@ class Carrier:
 
     async def _local_settlement(self, letter: ClaimedLetter) -> Settlement:
         try:
-            plan = await self._local.prepare(letter, letter.recipients)
+            content = await self._content(letter)
+            plan = await self._local.prepare(letter, letter.recipients, content)
+        except DamagedContent as damage:
+            return self._held(letter, LOCAL, letter.recipients, damage)
         except Exception as fault:
             self._log.exception("local_delivery_failed", queue_id=letter.id, trace=letter.trace, reason=repr(fault))
             outcome = Outcome(SYSTEM_FAULT, OUR_FAULT)

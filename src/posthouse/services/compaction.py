@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from functools import partial
 
 from posthouse.ports import BlobLocation, Clock, Content, Database, StoreFault, Transaction, Workers
-from posthouse.store import garbage
+from posthouse.store import garbage, holds
 from posthouse.store.blobs.packs import PackStore
 from posthouse.store.blobs.record import Damage, Record, RecordKind
 from posthouse.store.garbage import LiveBlob
@@ -49,6 +49,8 @@ class Compaction:
     async def run(self) -> int:
         """Collect, compact, remove; returns the octets found dead this time. Raises StoreFault."""
         dead = await self._collect()
+        if await self._is_held():
+            return dead
         # First what costs no space: on a full disk this makes the room that moving needs.
         for pack in await self._database.read(garbage.empty_packs):
             await self._attempt(pack, self._remove)
@@ -56,6 +58,16 @@ class Compaction:
         for candidate in await self._database.read(lambda reader: garbage.candidates(reader, now, days=self._days)):
             await self._attempt(candidate.pack, self._compact)
         return dead
+
+    async def _is_held(self) -> bool:
+        """Whether a backup under way wants every pack as it is. What it kept from going goes with the next sweep."""
+        if not await self._database.read(holds.running):
+            return False
+        await self._database.write(partial(holds.end_expired, now=self._clock.wall()))
+        held = await self._database.read(holds.running)
+        if held:
+            self._log.info("packs are held by a backup", backups=len(held))
+        return bool(held)
 
     async def _attempt(self, pack: int, step: Callable[[int], Awaitable[None]]) -> None:
         """One pack that cannot be read or moved now keeps none of the others from being given back."""

@@ -105,9 +105,12 @@ class Housekeeping:
 
     async def _forget_changes(self) -> None:
         before = self._clock.wall() - self._store.keep_tombstones
-        async for account in self._accounts():
-            while await self._database.write(partial(journal.purge, account=account, before=before)):
-                pass
+        after = 0
+        while accounts := await self._database.read(partial(journal.accounts_to_purge, before=before, after=after)):
+            for account in accounts:
+                while await self._database.write(partial(journal.purge, account=account, before=before)):
+                    pass
+            after = accounts[-1]
 
     async def _forget_threads(self) -> None:
         """Once a day: it walks through all keys of all accounts."""

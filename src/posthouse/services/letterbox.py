@@ -11,8 +11,8 @@ from dataclasses import dataclass
 
 from posthouse.mail.envelope import ReversePath
 from posthouse.mail.lines import with_crlf
-from posthouse.outcome import BAD_CONTENT, BAD_MAILBOX, INVALID_ARGUMENTS, Refusal
-from posthouse.ports import BlobStore, Change, ChangeBus, Clock, Database, Entropy, Reader, Transaction
+from posthouse.outcome import BAD_CONTENT, BAD_MAILBOX, INVALID_ARGUMENTS, SYSTEM_DAMAGE, Refusal
+from posthouse.ports import BlobStore, Change, ChangeBus, Clock, DamagedContent, Database, Entropy, Reader, Transaction
 from posthouse.services.delivery import Origin, letter_in
 from posthouse.services.directory import Account, Directory
 from posthouse.services.incoming import FinishedLetter, IncomingLetter
@@ -139,7 +139,10 @@ class Letterbox:
         stored = await self._database.read(lambda reader: letters.retrieve(reader, number))
         if stored is None or stored.account != account.id:
             raise Refusal(BAD_MAILBOX, "no such letter")
-        return stored.prefix + bytes(await self._blobs.open(stored.location))
+        try:
+            return stored.prefix + bytes(await self._blobs.open(stored.location))
+        except DamagedContent as damage:
+            raise Refusal(SYSTEM_DAMAGE, f"letter {letter} is damaged: {damage}") from None
 
     async def _account(self, address: str) -> Account:
         account = await self._directory.account(address)

@@ -9,19 +9,26 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from posthouse.outcome import Refusal, Status
-from posthouse.ports import BlobStore, Change, ChangeBus, Clock, Database, Reader, StoreFault
+from posthouse.ports import BlobStore, Change, ChangeBus, Clock, Database, StoreFault
 from posthouse.services.directory import Account
 from posthouse.store import letters, messages
 from posthouse.store.letters import StoredLetter
 from posthouse.store.messages import Maildrop
-from posthouse.store.uidset import from_uids
+from posthouse.store.uidset import from_uids, parts
 
 # Rows of the next letters read with the one that is asked for: clients fetch in order, and a visit to the reader
 # thread costs more than the rows. Each row is some hundred octets.
 READ_AHEAD = 20
 
+# Letters listed in one visit to the reader, which others wait for meanwhile: some ten milliseconds.
+PAGE = 20_000
+# Letters removed in one unit of work: some tens of milliseconds of the committer, for which everybody's new mail
+# waits. Who removes more than this at QUIT does it in several units; a crash in between removes some of them only,
+# as RFC 1939 §6 allows.
+REMOVED_AT_ONCE = 1_000
 # Octets of a letter that TOP looks at in one go; a body of fewer lines than that is cut in the first piece.
 TOP_PIECE = 64 * 1024
 
@@ -65,34 +72,43 @@ class Maildrops:
             raise MaildropInUse
         self._open.add(account.id)
         try:
-            found = await self.database.read(lambda reader: _weighed(reader, account.inbox))
+            found = await self._list(account.inbox)
         except BaseException:
             self._open.discard(account.id)
             raise
         if found is None:
             self._open.discard(account.id)
             raise Refusal(Status(5, 2, 1), "This account has no mailbox any more")
-        return OpenMaildrop(self, account, *found)
+        return OpenMaildrop(self, account, found)
+
+    async def _list(self, mailbox: int) -> Maildrop | None:
+        """Page by page, so that a huge mailbox keeps nobody else waiting. What is removed or comes in between two
+        pages may be listed or not, as in any session that begins a moment earlier or later."""
+        drop = await self.database.read(lambda reader: messages.maildrop(reader, mailbox, limit=PAGE))
+        if drop is None:
+            return None
+        size = len(drop)
+        while size == PAGE:
+            after = drop.uids[-1]
+            page = await self.database.read(partial(messages.maildrop, mailbox=mailbox, after=after, limit=PAGE))
+            if page is None:
+                return None
+            size = len(page)
+            drop.extend(page)
+        return drop
 
     def release(self, account: int) -> None:
         self._open.discard(account)
 
 
-def _weighed(reader: Reader, mailbox: int) -> tuple[Maildrop, int] | None:
-    """The maildrop and the octets in it, summed once and in the reader's thread."""
-    drop = messages.maildrop(reader, mailbox)
-    return None if drop is None else (drop, sum(drop.sizes))
-
-
 class OpenMaildrop:
     """One session's view. Numbers begin at 1."""
 
-    def __init__(self, drops: Maildrops, account: Account, drop: Maildrop, octets: int) -> None:
+    def __init__(self, drops: Maildrops, account: Account, drop: Maildrop) -> None:
         self._drops = drops
         self._account = account
         self._drop = drop
-        self._octets = octets  # of the letters that are not marked
-        self._octets_in_all = octets
+        self._octets = drop.octets  # of the letters that are not marked
         self._deleted: set[int] = set()
         self._ahead: dict[int, StoredLetter | None] = {}
         self._is_released = False
@@ -162,16 +178,21 @@ class OpenMaildrop:
     def reset(self) -> None:
         """Unmark everything (RSET)."""
         self._deleted.clear()
-        self._octets = self._octets_in_all
+        self._octets = self._drop.octets
 
     async def commit(self) -> int:
-        """Remove what is marked, durably, in one unit; how many. Raises StoreFault, and nothing is removed then."""
-        if not self._deleted:
-            return 0
+        """Remove what is marked, durably; how many. Raises StoreFault: some of it, or nothing, is removed then."""
+        account, drops = self._account, self._drops
         uids = from_uids(self._drop.uids[number - 1] for number in self._deleted)
-        account, now = self._account, self._drops.clock.wall()
-        await self._drops.database.write(lambda tx: messages.expunge(tx, account.id, account.inbox, uids, now=now))
-        self._drops.bus.publish(Change("account", account.id))
+        try:
+            for part in parts(uids, REMOVED_AT_ONCE):
+                removing = partial(
+                    messages.expunge, account=account.id, mailbox=account.inbox, uids=part, now=drops.clock.wall()
+                )
+                await drops.database.write(removing)
+        finally:
+            if uids:
+                drops.bus.publish(Change("account", account.id))
         return len(self._deleted)
 
     def release(self) -> None:

@@ -173,7 +173,7 @@ def check_imported(text: str) -> str:
             _IMPORTED.verify("", _without_prefix(stored))
     except MissingBackendError:
         raise Refusal(INVALID_ARGUMENTS, "bcrypt hashes need the Python package bcrypt beside this server") from None
-    except ValueError:
+    except (ValueError, TypeError, PasswordSizeError):  # as in _verify_imported: damaged hashes raise them all
         scheme = None
     if scheme is None:
         raise Refusal(INVALID_ARGUMENTS, "this kind of password hash is not known here")

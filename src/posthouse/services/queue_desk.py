@@ -52,7 +52,13 @@ class QueueDesk:
         self, selection: Selection, after: int = 0, limit: int = queue_admin.PAGE
     ) -> tuple[list[QueueEntry], int | None]:
         """A page of queued letters, oldest first, and the `after` of the next page (None: that was all)."""
-        return await self._database.read(lambda reader: queue_admin.list_letters(reader, selection, after, limit))
+        found: list[QueueEntry] = []
+        goes_on: int | None = after
+        while goes_on is not None and len(found) < limit:
+            query = partial(queue_admin.list_letters, selection=selection, after=goes_on, limit=limit - len(found))
+            page, goes_on = await self._database.read(query)
+            found += page
+        return found, goes_on
 
     async def show(self, queue_id: int) -> QueueDetail | None:
         """Everything about one letter that is in the queue."""
@@ -65,14 +71,29 @@ class QueueDesk:
         stories: list[LetterStory] = []
         before: int | None = None
         now = self._clock.wall()
+        queued = await self._queued(what.strip(), limit)
         while True:
             page, before = await self._database.read(
-                partial(letter_story.trace, what=what, now=now, before=before, limit=limit)
+                partial(letter_story.trace, what=what, now=now, before=before, queued=queued, limit=limit)
             )
+            queued = []
             known = {story.id for story in stories}
             stories += [story for story in page if story.id not in known]
             if before is None or len(stories) >= limit:
                 return stories[:limit]
+
+    async def _queued(self, what: str, limit: int) -> list[int]:
+        """Ids of letters in the queue with this Message-ID or trace id, else with this address."""
+        if letter_story.is_queue_id(what):
+            return []  # no walk is needed
+        ids: list[int] = []
+        after: int | None = 0
+        while after is not None and len(ids) < limit:
+            page, after = await self._database.read(partial(queue_admin.find_named, name=what, after=after))
+            ids += page
+        if not ids and "@" in what:
+            ids = [entry.id for entry in (await self.list_letters(Selection.parse(what), limit=limit))[0]]
+        return ids[:limit]
 
     async def totals(self) -> QueueTotals:
         return await self._database.read(queue_admin.totals)

@@ -61,6 +61,7 @@ class Relay:
         self._connections = connections
         self._is_alone = is_alone
         self._lanes: dict[Lane, asyncio.Task[None]] = {}
+        self._by_hop: dict[str, list[Lane]] = {}  # the same lanes: each look asks for those of hundreds of destinations
         self._resting: dict[str, float] = {}  # next hop -> monotonic time, after a fault of our own
         self._wake = asyncio.Event()
         self._working = asyncio.Event()
@@ -159,7 +160,7 @@ class Relay:
 
     def _serve(self, place: Destination) -> bool:
         """Give a ready destination a lane if it may have one; False when only the total limit is in the way."""
-        lanes = [lane for lane in self._lanes if lane.next_hop == place.next_hop]
+        lanes = self._by_hop.get(place.next_hop, [])
         idle = next((lane for lane in lanes if lane.is_idle and not lane.gives_way), None)
         if idle is not None:
             idle.wake.set()
@@ -174,6 +175,7 @@ class Relay:
         lane = Lane(hop, self.wake)
         task = asyncio.create_task(self._carrier.run(lane))
         self._lanes[lane] = task
+        self._by_hop.setdefault(lane.next_hop, []).append(lane)
         task.add_done_callback(lambda done: self._finished(lane, done))
         self._working.set()
         return True
@@ -192,6 +194,10 @@ class Relay:
 
     def _finished(self, lane: Lane, done: asyncio.Task[None]) -> None:
         del self._lanes[lane]
+        same = self._by_hop[lane.next_hop]
+        same.remove(lane)
+        if not same:
+            del self._by_hop[lane.next_hop]
         if not self._lanes:
             self._working.clear()
         fault = None if done.cancelled() else done.exception()

@@ -17,7 +17,7 @@ from posthouse.ports import Change, ChangeBus, Clock, Database, StoreFault, Tran
 from posthouse.services.bounce import Bounce, LetterToReport, Notice, Posting
 from posthouse.services.delivery import RecipientsGone
 from posthouse.services.schedule import Ruled, Schedules, rule
-from posthouse.store import queue
+from posthouse.store import queue, queue_admin
 from posthouse.store.queue_rows import (
     LOCAL,
     Attempt,
@@ -55,7 +55,8 @@ class RelayCounters:
 class Settlement:
     """What is to be settled for one letter. `is_attempt`: it was tried for these recipients themselves.
     `relayed_blindly`: the next host knows no DSN, so who asked for success is told "relayed" by us.
-    `accept`: the delivery into mailboxes here, in the same unit. `is_told` False: no report, whatever happens."""
+    `accept`: the delivery into mailboxes here, in the same unit. `is_told` False: no report, whatever happens.
+    `is_held`: what is not finished by this waits for an operator."""
 
     letter: ClaimedLetter
     next_hop: str
@@ -64,6 +65,7 @@ class Settlement:
     relayed_blindly: bool = False
     accept: Posting | None = None
     is_told: bool = True
+    is_held: bool = False
 
 
 class Settler:
@@ -90,7 +92,16 @@ class Settler:
             now = self._clock.wall()
             ruled, postings = await self._judge(settlement, results, now)
             attempt = _attempt(settlement, results, now) if settlement.is_attempt else None
-            unit = _Unit(settlement.letter.id, ruled, postings, settlement.accept, attempt, self.owner, now)
+            unit = _Unit(
+                settlement.letter.id,
+                ruled,
+                postings,
+                settlement.accept,
+                attempt,
+                self.owner,
+                now,
+                is_held=settlement.is_held,
+            )
             try:
                 await self._database.write(unit)
             except LeaseLost as lost:
@@ -178,9 +189,12 @@ class _Unit:
     attempt: Attempt | None
     owner: str
     now: float
+    is_held: bool
 
     def __call__(self, tx: Transaction) -> None:
         rulings = [each.ruling for each in self.ruled]
+        if self.is_held:
+            queue_admin.hold(tx, [each.recipient for each in rulings], self.now)
         queue.record(tx, self.letter, rulings, owner=self.owner, now=self.now, attempt=self.attempt)
         for posting in self.postings:
             posting(tx)

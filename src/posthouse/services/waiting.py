@@ -30,7 +30,9 @@ class WaitingDelivery:
         self._blobs = blobs
         self._clock = clock
 
-    async def prepare(self, letter: ClaimedLetter, recipients: Sequence[ClaimedRecipient]) -> LocalPlan:
+    async def prepare(
+        self, letter: ClaimedLetter, recipients: Sequence[ClaimedRecipient], content: memoryview
+    ) -> LocalPlan:
         outcomes: list[Outcome] = []
         accepted: list[Recipient] = []
         for recipient in recipients:
@@ -44,7 +46,6 @@ class WaitingDelivery:
                 accepted.append(Recipient(recipient.path, resolution))
         if not accepted:
             return LocalPlan(outcomes, Posting(None, self._delivery))
-        content = await self._blobs.open(letter.location)
         origin = Origin(letter.trace, self._clock.wall(), letter.prefix, source="queue")
         plan = self._delivery.plan(await self._copy(content), letter.reverse_path, accepted, origin)
         # The queue keeps this letter's history: it has one row there already.

@@ -1,16 +1,42 @@
 # SPDX-License-Identifier: Apache-2.0
-"""DNS of the world: one set of records that every resolver asks. Invariant: an unknown name is NXDOMAIN."""
+"""DNS of the world: one set of records that every resolver asks, and what can be wrong with it.
+
+Invariant: an unknown name is NXDOMAIN, a known one without such records gives none; a name that fails says
+nothing else, whatever its records are.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import ipaddress
+from collections.abc import Iterable
 from dataclasses import dataclass, field
+from enum import Enum
+from typing import assert_never
 
 from posthouse.ports import IPAddress, MxRecord, NameNotFound, ResolverFault
 
 LOOK_UP = 0.030  # seconds for an answer
 NO_ANSWER = 5.0  # seconds until a resolver says SERVFAIL: it has asked all name servers in vain
+NOTHING = 12.0  # seconds until one gives up a question that nobody answers, as net/resolver.py
+
+
+class Trouble(Enum):
+    """What can be wrong with a name."""
+
+    NXDOMAIN = "nxdomain"
+    SERVFAIL = "servfail"
+    TIMEOUT = "timeout"
+
+
+@dataclass(frozen=True, slots=True)
+class TlsaRecord:
+    """RFC 6698 §2.1: which certificate is good for a service."""
+
+    usage: int
+    selector: int
+    matching: int
+    data: bytes
 
 
 @dataclass(slots=True)
@@ -21,14 +47,17 @@ class Records:
     addresses: list[IPAddress] = field(default_factory=list)
     txt: list[bytes] = field(default_factory=list)
     ptr: list[str] = field(default_factory=list)
+    tlsa: list[TlsaRecord] = field(default_factory=list)
 
 
 class WorldDns:
-    """Filled by the world's script. Names in lower case, without the final dot."""
+    """Filled by the world's script, changed at any time. Names in lower case, without the final dot."""
 
     def __init__(self) -> None:
         self._records: dict[str, Records] = {}
-        self._failing: dict[str, None] = {}
+        self._failing: dict[str, tuple[Trouble, float | None]] = {}  # and until when
+
+    # --- records ----------------------------------------------------------------------------------
 
     def of(self, name: str) -> Records:
         """The records of a name, which exists from now on."""
@@ -44,27 +73,70 @@ class WorldDns:
     def add_mx(self, domain: str, host: str, preference: int = 10) -> None:
         self.of(domain).mx.append(MxRecord(preference, host))
 
+    def add_txt(self, name: str, text: bytes) -> None:
+        self.of(name).txt.append(text)
+
+    def add_tlsa(self, host: str, record: TlsaRecord, port: int = 25) -> None:
+        """For a mail host's SMTP (RFC 7672 §3.1)."""
+        self.of(f"_{port}._tcp.{host}").tlsa.append(record)
+
+    def replace_mx(self, domain: str, *hosts: str | MxRecord) -> None:
+        """The domain's mail goes there from now on; plain names get preference 10. None: it has no MX."""
+        self.of(domain).mx = [host if isinstance(host, MxRecord) else MxRecord(10, host) for host in hosts]
+
+    def replace_addresses(self, name: str, *addresses: str) -> None:
+        """The host has moved. The old PTR stays, as it often does."""
+        self.of(name).addresses = []
+        self.add_host(name, *addresses)
+
     def remove(self, name: str) -> None:
         """NXDOMAIN from now on."""
         self._records.pop(name, None)
 
-    def fail(self, name: str) -> None:
-        """SERVFAIL from now on, until `recover`."""
-        self._failing[name] = None
+    # --- faults -----------------------------------------------------------------------------------
 
-    def recover(self, name: str) -> None:
+    def fail(self, name: str, kind: str = "servfail", *, until: float | None = None) -> None:
+        """`kind`: "nxdomain", "servfail" or "timeout"; `until`: the loop's time at which it is over, None: when
+        `clear` says so. ValueError for any other kind."""
+        self._failing[name] = (Trouble(kind), until)
+
+    def clear(self, name: str) -> None:
+        """The name answers again."""
         self._failing.pop(name, None)
+
+    def names(self) -> Iterable[str]:
+        """All that exist, in the order of their making."""
+        return tuple(self._records)
+
+    # --- questions --------------------------------------------------------------------------------
 
     async def look_up(self, name: str) -> Records:
         """Raises NameNotFound, ResolverFault."""
-        if name in self._failing:
-            await asyncio.sleep(NO_ANSWER)
-            raise ResolverFault(f"{name}: SERVFAIL")
-        await asyncio.sleep(LOOK_UP)
+        match self._trouble(name):
+            case Trouble.SERVFAIL:
+                await asyncio.sleep(NO_ANSWER)
+                raise ResolverFault(f"{name}: SERVFAIL")
+            case Trouble.TIMEOUT:
+                await asyncio.sleep(NOTHING)
+                raise ResolverFault(f"{name}: no answer in time")
+            case Trouble.NXDOMAIN:
+                await asyncio.sleep(LOOK_UP)
+                raise NameNotFound(name)
+            case None:
+                await asyncio.sleep(LOOK_UP)
+            case trouble:
+                assert_never(trouble)
         records = self._records.get(name)
         if records is None:
             raise NameNotFound(name)
         return records
+
+    def _trouble(self, name: str) -> Trouble | None:
+        trouble, until = self._failing.get(name, (None, None))
+        if until is not None and asyncio.get_running_loop().time() >= until:
+            del self._failing[name]
+            return None
+        return trouble
 
 
 class WorldResolver:
@@ -84,3 +156,7 @@ class WorldResolver:
 
     async def names(self, address: IPAddress) -> list[str]:
         return list((await self._dns.look_up(address.reverse_pointer)).ptr)
+
+    async def tlsa(self, host: str, port: int = 25) -> list[TlsaRecord]:
+        """Of a host's service. A name without any has usually no such name at all."""
+        return list((await self._dns.look_up(f"_{port}._tcp.{host}")).tlsa)

@@ -56,16 +56,42 @@ def current_life() -> Life | None:
     return _LIFE.get(None)
 
 
-class _Handle(asyncio.TimerHandle):
-    """A callback to run, at once or at a time, unless its life has ended by then."""
+class Handle:
+    """A callback to run, at once or at a time, unless it was cancelled or its life has ended by then.
 
-    __slots__ = ("life",)
+    What asyncio asks of a TimerHandle, without its bookkeeping: a world makes tens of thousands of them.
+    """
+
+    __slots__ = ("_args", "_callback", "_context", "_loop", "_when", "is_cancelled", "life")
 
     def __init__(
         self, when: float, callback: Callable[..., object], args: tuple[Any, ...], loop: WorldLoop, context: Context
     ) -> None:
-        super().__init__(when, callback, args, loop, context)
+        self._when = when
+        self._callback = callback
+        self._args = args
+        self._loop = loop
+        self._context = context
         self.life = context.get(_LIFE)
+        self.is_cancelled = False
+
+    def __repr__(self) -> str:
+        return f"<{self._callback} of {self.life or 'the world'}>"
+
+    def when(self) -> float:
+        return self._when
+
+    def cancel(self) -> None:
+        self.is_cancelled = True
+
+    def cancelled(self) -> bool:
+        return self.is_cancelled
+
+    def run(self) -> None:
+        try:
+            self._context.run(self._callback, *self._args)
+        except Exception as error:
+            self._loop.call_exception_handler({"message": f"a callback failed: {self!r}", "exception": error})
 
 
 class Net(Protocol):
@@ -86,8 +112,8 @@ class WorldLoop(asyncio.AbstractEventLoop):
     def __init__(self) -> None:
         self.faults: list[str] = []
         self._now = 0.0
-        self._ready: deque[_Handle] = deque()
-        self._timers: list[tuple[float, int, _Handle]] = []
+        self._ready: deque[Handle] = deque()
+        self._timers: list[tuple[float, int, Handle]] = []
         self._count = 0  # of timers: equal times keep their order
         self._steps = 0
         self._is_running = False
@@ -102,26 +128,27 @@ class WorldLoop(asyncio.AbstractEventLoop):
         asyncio._set_running_loop(self)  # noqa: SLF001 - what every event loop does
         self._is_running = True
         try:
-            while not task.done():
-                self._step()
+            self._run_until(task)
         finally:
             self._is_running = False
             asyncio._set_running_loop(None)  # noqa: SLF001 - as above
         return task.result()
 
-    def _step(self) -> None:
-        if not self._ready:
-            self._jump()
-        handle = self._ready.popleft()
-        self._steps += 1
-        if self._steps > MAX_STEPS:
-            raise RuntimeError(f"no time passes: {handle!r} is the {MAX_STEPS}th callback of this instant")
-        if not handle.cancelled() and (handle.life is None or handle.life.is_alive):
-            handle._run()  # noqa: SLF001 - this is the event loop
+    def _run_until(self, task: asyncio.Task[Any]) -> None:
+        ready, done = self._ready, task.done
+        while not done():
+            if not ready:
+                self._jump()
+            handle = ready.popleft()
+            self._steps += 1
+            if self._steps > MAX_STEPS:
+                raise RuntimeError(f"no time passes: {handle!r} is the {MAX_STEPS}th callback of this instant")
+            if not handle.is_cancelled and (handle.life is None or handle.life.is_alive):
+                handle.run()
 
     def _jump(self) -> None:
         timers = self._timers
-        while timers and (timers[0][2].cancelled() or not _lives(timers[0][2])):
+        while timers and (timers[0][2].is_cancelled or not _lives(timers[0][2])):
             heapq.heappop(timers)
         if not timers:
             raise Deadlock(self._who_waits())
@@ -148,15 +175,19 @@ class WorldLoop(asyncio.AbstractEventLoop):
                 task._log_destroy_pending = False  # type: ignore[attr-defined]  # noqa: SLF001 - asyncio's own way
             life.context.run(_close, task.get_coro())
 
+    def timers(self, life: Life) -> list[Handle]:
+        """What that life still waits for, in no order."""
+        return [each for _, _, each in self._timers if each.life is life and not each.is_cancelled]
+
     # --- time and callbacks -----------------------------------------------------------------------
 
     def time(self) -> float:
         return self._now
 
-    def call_soon(  # type: ignore[override]  # the base gives Handle, a TimerHandle is one
+    def call_soon(  # type: ignore[override]  # see Handle
         self, callback: Callable[..., object], *args: Any, context: Context | None = None
-    ) -> asyncio.TimerHandle:
-        handle = _Handle(self._now, callback, args, self, copy_context() if context is None else context)
+    ) -> Handle:
+        handle = Handle(self._now, callback, args, self, copy_context() if context is None else context)
         self._ready.append(handle)
         return handle
 
@@ -164,19 +195,16 @@ class WorldLoop(asyncio.AbstractEventLoop):
 
     def call_later(  # type: ignore[override]  # as call_soon, simpler typed
         self, delay: float, callback: Callable[..., object], *args: Any, context: Context | None = None
-    ) -> asyncio.TimerHandle:
+    ) -> Handle:
         return self.call_at(self._now + delay, callback, *args, context=context)
 
     def call_at(  # type: ignore[override]  # as call_soon, simpler typed
         self, when: float, callback: Callable[..., object], *args: Any, context: Context | None = None
-    ) -> asyncio.TimerHandle:
-        handle = _Handle(when, callback, args, self, copy_context() if context is None else context)
+    ) -> Handle:
+        handle = Handle(when, callback, args, self, copy_context() if context is None else context)
         self._count += 1
         heapq.heappush(self._timers, (when, self._count, handle))
         return handle
-
-    def _timer_handle_cancelled(self, handle: asyncio.TimerHandle) -> None:
-        """Its turn comes and passes; nothing to do."""
 
     # --- tasks and futures ------------------------------------------------------------------------
 
@@ -243,7 +271,7 @@ class WorldLoop(asyncio.AbstractEventLoop):
         self.faults.append(f"{context.get('message')}: {error!r}")
 
 
-def _lives(handle: _Handle) -> bool:
+def _lives(handle: Handle) -> bool:
     return handle.life is None or handle.life.is_alive
 
 

@@ -17,9 +17,9 @@ from posthouse.app import Machine
 from posthouse.net.smtp_transport import SmtpTransport
 from posthouse.ports import StoreFault
 from posthouse.services.passwords import Cost
-from posthouse.sim.disk import VFS, WorldDisk
+from posthouse.sim.disk import VFS, WorldDisk, sqlite_vfs
 from posthouse.sim.dns import WorldDns, WorldResolver
-from posthouse.sim.loop import Life
+from posthouse.sim.loop import Handle, Life, WorldLoop
 from posthouse.sim.tls import WorldTlsStarter
 
 T = TypeVar("T")
@@ -58,10 +58,10 @@ class SeededEntropy:
 class InlineWorkers:
     """The Workers port in the only thread there is."""
 
-    def __init__(self, life: Life, chance: Random) -> None:
+    def __init__(self, life: Life, loop: WorldLoop, chance: Random) -> None:
         self._life = life
         self._chance = chance
-        self._loop = asyncio.get_running_loop()
+        self._loop = loop
         self._committers: list[_Committer] = []
 
     async def run(self, function: Callable[[], T], *, pool: str = "disk") -> T:
@@ -100,7 +100,7 @@ class _Committer:
     """
 
     def __init__(
-        self, commit: Callable[[list[Any]], None], life: Life, loop: asyncio.AbstractEventLoop, chance: Random
+        self, commit: Callable[[list[Any]], None], life: Life, loop: WorldLoop, chance: Random
     ) -> None:
         self.answers: list[Callable[[], None]] | None = None  # gathered while a commit runs
         self.ended: asyncio.Future[None] = loop.create_future()
@@ -111,7 +111,7 @@ class _Committer:
         self._waiting: list[Any] = []
         self._is_busy = False
         self._is_told_to_end = False
-        self._idle: asyncio.TimerHandle | None = None
+        self._idle: Handle | None = None
         self._log = telemetry.logger("workers")
 
     def hand_in(self, item: Any) -> None:
@@ -164,15 +164,16 @@ class _Committer:
         return answers
 
 
-def world_machine(life: Life, loop: asyncio.AbstractEventLoop, dns: WorldDns, seed: str) -> Machine:
+def world_machine(life: Life, loop: WorldLoop, dns: WorldDns, seed: str) -> Machine:
     """`seed` differs from server to server and from start to start."""
+    sqlite_vfs()
     entropy = SeededEntropy(f"{seed}/entropy")
     chance = Random(f"{seed}/workers")  # noqa: S311 - reproducible on purpose
     return Machine(
         clock=WorldClock(loop),
         entropy=entropy,
         disk=WorldDisk(),
-        workers=lambda: InlineWorkers(life, chance),
+        workers=lambda: InlineWorkers(life, loop, chance),
         resolver=lambda _settings: WorldResolver(dns),
         transport=lambda: SmtpTransport(entropy, WorldTlsStarter()),
         vfs=VFS,

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The network of the world: hosts by IP address, connections with latency, links that can be cut.
+"""The network of the world: hosts by IP address, their doors and connections, and every fault of a network.
 
-Invariant: what one side writes reaches the other in order and once, or the connection breaks; what is on its way
-when a link is cut arrives when the link is mended (TCP sends it again), and nothing overtakes it.
+Invariant: what one side writes reaches the other in order and once, or the connection breaks, or the link does
+not pass. A connection that lived through the silence of one of its hosts never carries anything again.
 """
 
 from __future__ import annotations
@@ -10,52 +10,100 @@ from __future__ import annotations
 import asyncio
 import errno
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextvars import Context
-from dataclasses import dataclass
 from random import Random
 
-from posthouse.sim.loop import OUTSIDE, Life, WorldLoop, current_life
+from posthouse.sim.links import BARE_PACKET, Links, Packet
+from posthouse.sim.loop import OUTSIDE, Handle, Life, WorldLoop, current_life
 from posthouse.sim.transport import WorldTransport
 
-# Seconds from host to host, one way: from the same city to the other side of the earth.
-LATENCY = (0.002, 0.150)
 FIRST_EPHEMERAL_PORT = 49152  # RFC 6335 §6
+# Seconds until the system gives up a connection that nobody answers: six SYNs of Linux, 1 + 2 + … + 64 s.
+SYN_SECONDS = 127.0
+# The longest pause between two tries of TCP to send the same octets again (RFC 6298 §2.5 and Linux: 120 s).
+LONGEST_RETRANSMISSION = 120.0
 
 ProtocolFactory = Callable[[], asyncio.BaseProtocol]
 
 
-@dataclass(frozen=True, slots=True)
-class _Packet:
-    """`arrive` is called in `context` when it has come to the other side."""
-
-    number: int
-    pair: tuple[str, str]
-    arrive: Callable[[], None]
-    context: Context
-
-
 class Network:
+    """Hosts are named by their address. Times are seconds, sizes octets."""
+
     def __init__(self, loop: WorldLoop, seed: str) -> None:
         self.loop = loop
-        self._seed = seed
+        self._links = Links(loop, seed)
+        self._chance = Random(f"{seed}/network")  # noqa: S311 - reproducible on purpose
         self._doors: dict[tuple[str, int], WorldServer] = {}
         self._transports: dict[WorldTransport, None] = {}
-        self._latencies: dict[tuple[str, str], float] = {}
-        self._cut: dict[tuple[str, str], list[_Packet]] = {}  # with what waits there
-        self._packets = 0
+        self._refusing: dict[str, None] = {}
+        self._unreachable: dict[str, None] = {}
         self._ports = FIRST_EPHEMERAL_PORT - 1
 
-    # --- what the world does to it ----------------------------------------------------------------
+    # --- links ------------------------------------------------------------------------------------
 
     def cut(self, here: str, there: str) -> None:
-        """Nothing passes between these two addresses until `mend`; nobody is told."""
-        self._cut.setdefault(_pair(here, there), [])
+        """Nothing passes between these two until `mend`; nobody is told, and nothing is lost."""
+        self._links.cut(here, there)
 
     def mend(self, here: str, there: str) -> None:
-        # What was on its way when the link was cut came to wait after what was sent then; it goes first.
-        for packet in sorted(self._cut.pop(_pair(here, there), []), key=lambda packet: packet.number):
-            self._send(packet)
+        self._links.mend(here, there)
+
+    def partition(self, one: Iterable[str], other: Iterable[str] | None = None) -> None:
+        """As `cut` between each of one group and each of the other; None: everybody else. Until `heal`."""
+        self._links.partition(one, other)
+
+    def heal(self) -> None:
+        """End all partitions. Links that were cut stay so."""
+        self._links.heal()
+
+    def slow(self, host: str, octets_per_second: float | None) -> None:
+        """All that comes to and from this host shares a line of that speed each way; None: as fast as the others."""
+        self._links.slow(host, octets_per_second)
+
+    def delay(self, host: str, seconds: float) -> None:
+        """Every packet to and from this host takes so much longer; 0: no more."""
+        self._links.delay(host, seconds)
+
+    def latency(self, here: str, there: str) -> float:
+        """One way, without delays."""
+        return self._links.latency(here, there)
+
+    # --- hosts ------------------------------------------------------------------------------------
+
+    def silence(self, host: str) -> None:
+        """All packets to and from this host vanish until `unsilence`, as when its power fails: both sides of its
+        connections become half-open and nobody is told."""
+        for transport in self._of(host):
+            transport.forget()
+        self._links.silence(host)
+
+    def unsilence(self, host: str) -> None:
+        """The host is there again, and knows nothing of connections from before: it answers them with a reset.
+        Who has sent octets in vain sends them again, by and by, and so hears of it."""
+        silent = self._links.unsilence(host)
+        for transport in self._of(host):
+            if transport.is_starving:
+                pause = self._chance.uniform(0, min(silent, LONGEST_RETRANSMISSION))
+                self.later(pause, transport.send_again, transport.context)
+
+    def reset(self, host: str) -> None:
+        """Every connection of this host breaks for both sides with ECONNRESET."""
+        for transport in self._of(host):
+            self.loop.call_soon(transport.was_reset, context=transport.context)
+
+    def refuse(self, host: str) -> None:
+        """Connections to this host are refused, as if nobody listened, until `accept`. Old ones go on."""
+        self._refusing[host] = None
+
+    def accept(self, host: str) -> None:
+        """End `refuse` and `unreachable`."""
+        self._refusing.pop(host, None)
+        self._unreachable.pop(host, None)
+
+    def unreachable(self, host: str) -> None:
+        """A router says that there is no way to this host (EHOSTUNREACH), until `accept`. Old connections go on."""
+        self._unreachable[host] = None
 
     def end(self, life: Life) -> None:
         """That program is gone: the system closes its doors and resets its connections."""
@@ -64,35 +112,43 @@ class Network:
         for transport in [each for each in self._transports if each.life is life]:
             transport.vanish()
 
+    def connections(self, host: str) -> int:
+        """Ends of connections that are open on this host."""
+        return sum(transport.here == host for transport in self._transports)
+
+    def belongings(self, life: Life) -> list[str]:
+        """Doors and connections that this program holds open."""
+        doors = [f"the door {host}:{port}" for (host, port), door in self._doors.items() if door.life is life]
+        mine = [each for each in self._transports if each.life is life and not each.is_closing()]
+        return doors + [f"a connection with {each.there}" for each in mine]
+
+    def _of(self, host: str) -> list[WorldTransport]:
+        """Both ends of every connection of that host."""
+        return [each for each in self._transports if host in (each.here, each.there)]
+
     # --- what loops and transports ask of it ------------------------------------------------------
 
-    def latency(self, here: str, there: str) -> float:
-        pair = _pair(here, there)
-        known = self._latencies.get(pair)
-        if known is None:
-            chance = Random(f"{self._seed}/{pair}")  # noqa: S311 - reproducible on purpose
-            known = self._latencies[pair] = chance.uniform(*LATENCY)
-        return known
+    def carry(
+        self,
+        here: str,
+        there: str,
+        arrive: Callable[[], None],
+        context: Context,
+        *,
+        size: int = BARE_PACKET,
+        vanished: Callable[[], None] | None = None,
+        is_urgent: bool = False,
+    ) -> None:
+        """Call `arrive` in that context when a packet from here has come there; `vanished` if it never will."""
+        self._links.carry(Packet(here, there, arrive, context, size=size, vanished=vanished, is_urgent=is_urgent))
 
-    def carry(self, here: str, there: str, arrive: Callable[[], None], context: Context) -> None:
-        """Call `arrive` in that context when a packet from here has come there."""
-        self._packets += 1
-        packet = _Packet(self._packets, _pair(here, there), arrive, context)
-        waiting = self._cut.get(packet.pair)
-        if waiting is None:
-            self._send(packet)
-        else:
-            waiting.append(packet)
+    def later(self, seconds: float, call: Callable[[], None], context: Context) -> Handle:
+        """What the system of a host does then, and not a program on it."""
+        return self._links.later(seconds, call, context)
 
-    def _send(self, packet: _Packet) -> None:
-        self.loop.call_later(self.latency(*packet.pair), self._land, packet, context=packet.context)
-
-    def _land(self, packet: _Packet) -> None:
-        waiting = self._cut.get(packet.pair)
-        if waiting is None:
-            packet.arrive()
-        else:  # cut while it was on its way
-            waiting.append(packet)
+    def segment(self, here: str, there: str) -> int | None:
+        """Octets that one packet carries at most; None: as many as one likes."""
+        return self._links.segment(here, there)
 
     def listen(self, factory: ProtocolFactory, host: str, port: int) -> WorldServer:
         life = current_life()
@@ -107,14 +163,22 @@ class Network:
     async def connect(
         self, factory: ProtocolFactory, host: str, port: int
     ) -> tuple[WorldTransport, asyncio.BaseProtocol]:
-        """Raises ConnectionRefusedError; waits for ever where the link is cut, so the caller sets a limit."""
+        """Raises ConnectionRefusedError, OSError (EHOSTUNREACH) and, late, TimeoutError (ETIMEDOUT)."""
         life = current_life()
         if life is None:
             raise RuntimeError("only somebody in the world can connect")
         answered: asyncio.Future[WorldTransport] = self.loop.create_future()
         self._ports += 1
         source = (life.address, self._ports)
-        self.carry(life.address, host, lambda: self._arrived(life, source, (host, port), answered), OUTSIDE)
+        if not self._links.passes(life.address, host):
+            self._unanswered(life, answered)
+        self.carry(
+            life.address,
+            host,
+            lambda: self._arrived(life, source, (host, port), answered),
+            OUTSIDE,
+            vanished=lambda: self._unanswered(life, answered),
+        )
         transport = await answered
         protocol = factory()
         transport.begin(protocol)
@@ -123,11 +187,13 @@ class Network:
     def _arrived(
         self, life: Life, source: tuple[str, int], target: tuple[str, int], answered: asyncio.Future[WorldTransport]
     ) -> None:
+        host = target[0]
         door = self._doors.get(target)
         if answered.done():
             return  # nobody waits for it any more
-        if door is None:
-            self.carry(target[0], source[0], lambda: _refuse(answered), life.context)
+        if host in self._unreachable or door is None or host in self._refusing:
+            why = errno.EHOSTUNREACH if host in self._unreachable else errno.ECONNREFUSED
+            self.carry(host, source[0], lambda: _fail(answered, why), life.context)
             return
         here = WorldTransport(self, life, source, target)
         there = WorldTransport(self, door.life, target, source)
@@ -135,7 +201,15 @@ class Network:
         there.join(here)
         self._transports[here] = self._transports[there] = None
         self.loop.call_soon(there.begin, door.factory, context=door.life.context)
-        self.carry(target[0], source[0], lambda: _accept(answered, here), life.context)
+
+        def not_answered() -> None:
+            here.vanish()
+            self._unanswered(life, answered)
+
+        self.carry(host, source[0], lambda: _accept(answered, here), life.context, vanished=not_answered)
+
+    def _unanswered(self, life: Life, answered: asyncio.Future[WorldTransport]) -> None:
+        self.later(SYN_SECONDS, lambda: _fail(answered, errno.ETIMEDOUT), life.context)
 
     def gone(self, transport: WorldTransport) -> None:
         self._transports.pop(transport, None)
@@ -173,13 +247,10 @@ class WorldServer(asyncio.AbstractServer):
         return self.life.is_alive
 
 
-def _pair(here: str, there: str) -> tuple[str, str]:
-    return (here, there) if here <= there else (there, here)
-
-
-def _refuse(answered: asyncio.Future[WorldTransport]) -> None:
+def _fail(answered: asyncio.Future[WorldTransport], code: int) -> None:
     if not answered.done():
-        answered.set_exception(ConnectionRefusedError(errno.ECONNREFUSED, os.strerror(errno.ECONNREFUSED)))
+        # OSError makes itself the subclass that belongs to the code.
+        answered.set_exception(OSError(code, os.strerror(code)))
 
 
 def _accept(answered: asyncio.Future[WorldTransport], transport: WorldTransport) -> None:

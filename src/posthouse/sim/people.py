@@ -8,7 +8,7 @@ known because the connection broke.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
@@ -36,23 +36,60 @@ T = TypeVar("T")
 PATIENCE = 900.0
 
 
+@dataclass(frozen=True, slots=True)
+class Try:
+    """One mail transaction with the own server: an outcome per recipient."""
+
+    recipients: tuple[str, ...]
+    outcomes: tuple[Outcome, ...]
+
+
 @dataclass(slots=True)
 class Sent:
-    """One letter that somebody tried to submit. `outcomes`: one per recipient, None while nothing was said."""
+    """One letter that somebody tried to submit, as often as they wished."""
 
-    message_id: str
+    message_id: str  # with its brackets
     sender: str
     recipients: tuple[str, ...]
     octets: bytes
-    body: bytes
     at: float
-    outcomes: list[Outcome] | None = None
+    tries: list[Try] = field(default_factory=list)
+
+    def outcomes(self, recipient: str) -> list[Outcome]:
+        """Of every try for that recipient."""
+        return [
+            outcome
+            for each in self.tries
+            for name, outcome in zip(each.recipients, each.outcomes, strict=True)
+            if name == recipient
+        ]
 
     @property
     def accepted(self) -> list[str]:
         """The recipients that the server took responsibility for."""
-        pairs = zip(self.recipients, self.outcomes or [], strict=False)
-        return [recipient for recipient, outcome in pairs if outcome.is_delivered]
+        return [name for name in self.recipients if any(each.is_delivered for each in self.outcomes(name))]
+
+    @property
+    def unsettled(self) -> tuple[str, ...]:
+        """Those for whom the server has said neither yes nor no for good."""
+        return tuple(name for name in self.recipients if all(each.is_deferred for each in self.outcomes(name)))
+
+    def copies(self, recipient: str) -> int:
+        """Copies that may have come into being at the own server: it said yes, or said nothing."""
+        return sum(is_uncertain(each) or each.is_delivered for each in self.outcomes(recipient))
+
+
+def is_uncertain(outcome: Outcome) -> bool:
+    """Whether the other side may have taken the letter all the same: no answer came, or none that can be one."""
+    return outcome.is_deferred and (outcome.reply is None or outcome.reply.code // 100 not in (4, 5))
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """A letter in the own mailbox, as POP3 gave it."""
+
+    unique_id: str
+    octets: bytes
 
 
 class MailboxFault(Exception):  # noqa: N818 - as ConnectFault
@@ -61,7 +98,8 @@ class MailboxFault(Exception):  # noqa: N818 - as ConnectFault
 
 @dataclass(slots=True)
 class Person:
-    """`name` is the address. `home`: host name and address of their server."""
+    """`name` is the address. `home`: host name and address of their server. `mechanisms`: what their mail program
+    knows to log in with for submission; empty: everything."""
 
     name: str
     password: str
@@ -70,7 +108,8 @@ class Person:
     life: Life
     loop: WorldLoop
     entropy: SeededEntropy
-    taken: list[bytes] = field(default_factory=list)  # letters read and removed from the server
+    mechanisms: tuple[str, ...] = ("PLAIN",)  # SCRAM costs 3 ms of real time for each login
+    taken: dict[str, bytes] = field(default_factory=dict)  # letters removed from the server, by unique id
     written: int = 0
 
     # --- writing ----------------------------------------------------------------------------------
@@ -90,15 +129,18 @@ class Person:
         ]
         body = text.encode()
         octets = b"".join(header) + b"\r\n" + body
-        return Sent(message_id, self.name, tuple(recipients), octets, body, now)
+        return Sent(message_id, self.name, tuple(recipients), octets, now)
 
     async def submit(self, sent: Sent) -> Sent:
-        """Hand it to the own server, over STARTTLS, with the password. Raises ConnectFault; it may be tried again."""
+        """Hand it to the own server, over STARTTLS, with the password, for whom it is not settled yet.
+
+        Raises ConnectFault; it may be tried again.
+        """
         await self._as_me(self._submit(sent))
         return sent
 
     async def _submit(self, sent: Sent) -> None:
-        transport = SmtpTransport(self.entropy, WorldTlsStarter())
+        transport = SmtpTransport(self.entropy, WorldTlsStarter(), mechanisms=self.mechanisms)
         target = Target(
             host=self.home,
             address=self.home_address,
@@ -111,10 +153,11 @@ class Person:
         connection = await transport.connect(target)
         envelope = Envelope(
             ReversePath(parse_address(sent.sender)),
-            tuple(ForwardPath(parse_address(each)) for each in sent.recipients),
+            tuple(ForwardPath(parse_address(each)) for each in sent.unsettled),
         )
         try:
-            sent.outcomes = await connection.send(envelope, [sent.octets])
+            recipients = sent.unsettled
+            sent.tries.append(Try(recipients, tuple(await connection.send(envelope, [sent.octets]))))
         finally:
             with suppress(ConnectFault):
                 await connection.close()
@@ -123,38 +166,44 @@ class Person:
 
     async def read(self, *, is_removing: bool = False, password: str | None = None) -> list[bytes]:
         """Every letter of the mailbox. `is_removing`: takes them away. Raises MailboxFault."""
-        return await self._as_me(self._read(self.password if password is None else password, is_removing=is_removing))
+        removed = (lambda _: True) if is_removing else (lambda _: False)
+        return [each.octets for each in await self.visit(removed, password=password)]
 
-    async def _read(self, password: str, *, is_removing: bool) -> list[bytes]:
+    async def visit(self, removed: Callable[[int], bool], *, password: str | None = None) -> list[Found]:
+        """Read every letter, and take away those whose number `removed` says. Raises MailboxFault."""
+        return await self._as_me(self._read(self.password if password is None else password, removed))
+
+    async def _read(self, password: str, removed: Callable[[int], bool]) -> list[Found]:
         try:
             async with asyncio.timeout(PATIENCE):
                 visit = await _Visit.begin(self.home, self.home_address)
                 try:
-                    return await self._visit(visit, password, is_removing=is_removing)
+                    return await self._visit(visit, password, removed)
                 finally:
                     visit.end()
         except (OSError, RemoteProtocolError, TimeoutError, TlsRefused) as error:
             raise MailboxFault(str(error) or "no answer") from error
 
-    async def _visit(self, visit: _Visit, password: str, *, is_removing: bool) -> list[bytes]:
+    async def _visit(self, visit: _Visit, password: str, removed: Callable[[int], bool]) -> list[Found]:
         client = visit.client
         await visit.say()  # the greeting
         client.user(self.name)
         client.password(password)
         await visit.say()
         await visit.say()
-        client.stat()
-        count = int((await visit.say()).text.split()[0])
+        client.unique_ids()
+        listing = (await visit.say()).body or b""
         found = []
-        for number in range(1, count + 1):
-            client.retrieve(number)
-            found.append((await visit.say()).body or b"")
-        if is_removing:
-            for number in range(1, count + 1):
-                client.delete(number)
-                await visit.say()
-            # Kept before QUIT: when its answer is lost nobody knows whether the server still has them.
-            self.taken += found
+        for line in listing.splitlines():
+            number, unique_id = line.decode().split()
+            client.retrieve(int(number))
+            found.append(Found(unique_id, (await visit.say()).body or b""))
+        marked = [number for number in range(1, len(found) + 1) if removed(number)]
+        for number in marked:
+            client.delete(number)
+            await visit.say()
+        # RFC 1939 §6: they go at QUIT, not before; when its answer is lost nobody knows whether they went.
+        self.taken.update((found[number - 1].unique_id, found[number - 1].octets) for number in marked)
         client.quit()
         await visit.say()
         return found

@@ -6,8 +6,8 @@ Invariant: what outlives a start is the data directory alone.
 
 from __future__ import annotations
 
-from collections.abc import Coroutine, Mapping
-from dataclasses import dataclass, field
+import asyncio
+from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -20,7 +20,10 @@ from posthouse.sim.dns import WorldDns
 from posthouse.sim.loop import Life, WorldLoop
 from posthouse.sim.machine import world_machine
 from posthouse.sim.network import Network
+from posthouse.sim.plan import Plan
 from posthouse.sim.tls import Certificate, WorldTlsUpgrader
+
+__all__ = ["Plan", "Station", "StationDown"]
 
 T = TypeVar("T")
 
@@ -28,34 +31,38 @@ PORTS = {"smtp": 25, "submission": 587, "pop3s": 995}
 DRAIN = 30.0  # seconds that sessions get at a stop, as process.drain
 
 
-@dataclass(frozen=True, slots=True)
-class Plan:
-    """What a server is. `accounts`: address and password. `settings`: sections of posthouse.toml."""
-
-    name: str
-    domain: str
-    address: str
-    accounts: Mapping[str, str]
-    settings: Mapping[str, Any] = field(default_factory=dict)
-
-    @property
-    def hostname(self) -> str:
-        return f"mail.{self.domain}"
+class StationDown(Exception):  # noqa: N818 - what happened, not whose fault it is
+    """The server went down while something ran inside it; nobody knows how far it came."""
 
 
 class Station:
+    """`is_founded`: its folder has the domain and the accounts already. `before_end`: told before its life ends,
+    by a stop or a crash, while its rows still say what it was doing."""
+
     def __init__(
-        self, plan: Plan, folder: Path, loop: WorldLoop, *, network: Network, dns: WorldDns, seed: str
+        self,
+        plan: Plan,
+        folder: Path,
+        loop: WorldLoop,
+        *,
+        network: Network,
+        dns: WorldDns,
+        seed: str,
+        is_founded: bool = False,
     ) -> None:
         self.plan = plan
+        self.folder = folder
         self.starts = 0
-        self._folder = folder
+        self.started_at = 0.0
+        self.before_end: Callable[[], None] = lambda: None
+        self._is_founded = is_founded
         self._loop = loop
         self._network = network
         self._dns = dns
         self._seed = seed
         self._life: Life | None = None
         self._server: Server | None = None
+        self._over: asyncio.Future[None] | None = None  # done when the life is
         dns.add_host(plan.hostname, plan.address)
         dns.add_mx(plan.domain, plan.hostname)
 
@@ -68,25 +75,43 @@ class Station:
         assert self._server is not None, f"{self.plan.name} is down"
         return self._server.house
 
+    # --- up and down ------------------------------------------------------------------------------
+
     async def start(self) -> None:
         """At the first time with its domain and accounts. Returns when it serves."""
+        machine = self._begin()
+        self._server = await self.inside(self._start(machine))
+        self.started_at = self._loop.time()
+
+    async def found(self) -> None:
+        """Make the domain and the accounts, serve nobody."""
+        await self.inside(self._found(self._begin()))
+        self._is_founded = True
+
+    def _begin(self) -> Machine:
         assert self._life is None, f"{self.plan.name} is up"
         self.starts += 1
         life = self._life = Life(self.plan.name, self.plan.address)
-        machine = world_machine(life, self._loop, self._dns, f"{self._seed}/{self.plan.name}/{self.starts}")
-        self._server = await self.inside(self._start(machine))
+        self._over = self._loop.create_future()
+        return world_machine(life, self._loop, self._dns, f"{self._seed}/{self.plan.name}/{self.starts}")
 
     async def _start(self, machine: Machine) -> Server:
-        plan = self.plan
-        house = open_house(self._folder, self._settings(), machine)
-        if self.starts == 1:
-            await house.administration.add_domain(plan.domain)
-            for address, password in plan.accounts.items():
-                await house.administration.add_account(address, password)
-        endpoints = {name: [(plan.address, port)] for name, port in PORTS.items()}
-        server = Server(house, endpoints, WorldTlsUpgrader(Certificate((plan.hostname,))))
+        if not self._is_founded:
+            await self._found(machine)
+            self._is_founded = True
+        house = open_house(self.folder, self._settings(), machine)
+        endpoints = {name: [(self.plan.address, port)] for name, port in PORTS.items()}
+        server = Server(house, endpoints, WorldTlsUpgrader(Certificate((self.plan.hostname,))))
         await server.start()
         return server
+
+    async def _found(self, machine: Machine) -> None:
+        plan = self.plan
+        house = open_house(self.folder, self._settings(), machine)
+        await house.administration.add_domain(plan.domain)
+        for address, password in plan.accounts.items():
+            await house.administration.add_account(address, password, quota=plan.quotas.get(address))
+        await house.close()
 
     def _settings(self) -> Settings:
         listen = {name: [f"{self.plan.address}:{port}"] for name, port in PORTS.items()}
@@ -97,23 +122,41 @@ class Station:
         server, life = self._server, self._life
         assert server is not None
         assert life is not None
+        self.before_end()
         self._server = None
         await self.inside(server.stop(DRAIN))
-        left = [f"{self.plan.name}: left running after the stop: {task.get_coro()}" for task in life.tasks]
-        self.crash()
+        name = self.plan.name
+        left = [f"{name}: left running after the stop: {task.get_coro()}" for task in life.tasks]
+        left += [f"{name}: a timer left after the stop: {each!r}" for each in self._loop.timers(life)]
+        left += [f"{name}: left open after the stop: {each}" for each in self._network.belongings(life)]
+        self._end()
         return left
 
     def crash(self) -> None:
         """As by kill -9, at whatever it was doing."""
+        if self._life is not None:
+            self.before_end()
+        self._end()
+
+    def _end(self) -> None:
         life, self._life, self._server = self._life, None, None
         if life is not None:
             self._loop.end(life)
             self._network.end(life)
+        if self._over is not None and not self._over.done():
+            self._over.set_result(None)
+
+    # --- looking inside ---------------------------------------------------------------------------
 
     async def inside(self, work: Coroutine[Any, Any, T]) -> T:
-        """Run something as this server's own code."""
+        """Run something as this server's own code. Raises StationDown when its life ends before that is done."""
         assert self._life is not None
-        return await self._loop.create_task(work, context=self._life.context)
+        assert self._over is not None
+        over, task = self._over, self._loop.create_task(work, context=self._life.context)
+        await asyncio.wait((over, task), return_when=asyncio.FIRST_COMPLETED)
+        if not task.done():
+            raise StationDown(self.plan.name)
+        return task.result()
 
     async def findings(self) -> list[str]:
         """What a check of the whole store finds wrong."""

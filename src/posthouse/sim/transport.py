@@ -17,7 +17,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from posthouse.ports import TlsInfo
-from posthouse.sim.loop import Life
+from posthouse.sim.links import BARE_PACKET
+from posthouse.sim.loop import OUTSIDE, Handle, Life
 
 if TYPE_CHECKING:
     from posthouse.sim.network import Network
@@ -26,7 +27,13 @@ if TYPE_CHECKING:
 READ_SIZE = 64 * 1024
 # Octets that the system takes from a program before it waits for the other side.
 SYSTEM_BUFFER = 64 * 1024
+# Pieces that one connection has on a slow line at once: the rest waits in its own buffer, so that connections
+# share the line, and what was given up is not sent.
+FLYING = 2
 HIGH_WATER = 64 * 1024  # asyncio's own default
+# Seconds for which the system sends octets again that nobody acknowledges, before it gives the connection up:
+# net.ipv4.tcp_retries2 = 15 of Linux.
+RETRANSMISSION_SECONDS = 924.6
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,10 +66,12 @@ class WorldTransport(asyncio.Transport):
         self.tls: TlsInfo | None = None
         self._network = network
         self.context: Context = life.context
-        self._here, self._there = here[0], there[0]
+        self.here, self.there = here[0], there[0]
         self._peer = self
         self._protocol: asyncio.Protocol | None = None
         self._inbox: deque[Item] = deque()
+        self._outbox: deque[Item] = deque()  # waits for a slow line
+        self._flying = 0  # items of it that are on the line
         self._on_way = 0  # octets that the peer's program has not read yet
         self._high, self._low = HIGH_WATER, HIGH_WATER // 4
         self._is_stuck = False
@@ -71,6 +80,9 @@ class WorldTransport(asyncio.Transport):
         self._is_eof_sent = False
         self._is_closing = False
         self._is_gone = False
+        self._error: Exception | None = None  # why it is gone
+        self._is_forgotten = False  # one of the hosts went silent: it knows no such connection any more
+        self._hunger: Handle | None = None  # octets have vanished: runs out when the system gives up
         self._taker: asyncio.Future[None] | None = None  # the handshake that takes items itself
         self._is_shaking_hands = False
 
@@ -83,14 +95,16 @@ class WorldTransport(asyncio.Transport):
         assert isinstance(made, asyncio.Protocol)
         self._protocol = made
         made.connection_made(self)
+        if self._is_gone:  # reset before its program was awake
+            made.connection_lost(self._error)
         self._pump()
 
     # --- reading ----------------------------------------------------------------------------------
 
     def arrive(self, item: Item) -> None:
         """From the network."""
-        if self._is_gone:
-            if not isinstance(item, _End):
+        if self._is_gone or self._is_forgotten:
+            if self._is_forgotten or not isinstance(item, _End):
                 self._reset_peer()  # there is nobody to read it
             return
         self._inbox.append(item)
@@ -149,7 +163,7 @@ class WorldTransport(asyncio.Transport):
             return
         self._on_way += len(octets)
         self._send(octets)
-        if self._on_way > self._high and not self._is_stuck and self._protocol is not None:
+        if self.get_write_buffer_size() > self._high and not self._is_stuck and self._protocol is not None:
             self._is_stuck = True
             self._protocol.pause_writing()
 
@@ -172,14 +186,38 @@ class WorldTransport(asyncio.Transport):
         return max(0, self._on_way - SYSTEM_BUFFER)
 
     def _send(self, item: Item) -> None:
+        most = self._network.segment(self.here, self.there)
+        if most is None and not self._outbox:
+            self._put(item, self._peer.arrive)
+            return
+        if most is not None and isinstance(item, bytes):
+            self._outbox += [item[start : start + most] for start in range(0, len(item), most)]
+        else:
+            self._outbox.append(item)
+        self._send_more()
+
+    def _send_more(self) -> None:
+        while self._outbox and self._flying < FLYING:
+            self._flying += 1
+            self._put(self._outbox.popleft(), self._landed)
+
+    def _landed(self, item: Item) -> None:
+        self._flying -= 1
+        self._peer.arrive(item)
+        self._send_more()
+
+    def _put(self, item: Item, arrive: Callable[[Item], None]) -> None:
         peer = self._peer
-        self._network.carry(self._here, self._there, lambda: peer.arrive(item), peer.context)
+        # Where the peer's program has died, its system answers.
+        context = peer.context if peer.life.is_alive else OUTSIDE
+        size = BARE_PACKET + len(item) if isinstance(item, bytes) else BARE_PACKET
+        self._network.carry(self.here, self.there, lambda: arrive(item), context, size=size, vanished=self._vanished)
 
     def was_read(self, size: int) -> None:
         """The peer's program has read so much."""
         self._on_way -= size
         loop = self._network.loop
-        if self._is_stuck and self._on_way <= self._low:
+        if self._is_stuck and self.get_write_buffer_size() <= self._low:
             self._is_stuck = False
             loop.call_soon(self._resume_writing, context=self.context)
         if self._is_closing and not self._is_gone and self._on_way <= SYSTEM_BUFFER:
@@ -222,23 +260,54 @@ class WorldTransport(asyncio.Transport):
 
     def _reset_peer(self) -> None:
         peer = self._peer
-        self._network.carry(self._here, self._there, peer.was_reset, peer.context)
+        self._outbox.clear()
+        self._network.carry(self.here, self.there, peer.was_reset, peer.context, is_urgent=True)
 
     def was_reset(self) -> None:
         """From the network."""
+        self._break(errno.ECONNRESET)
+
+    def _break(self, code: int) -> None:
         self._is_closing = True
-        self._lose(ConnectionResetError(errno.ECONNRESET, os.strerror(errno.ECONNRESET)))
+        self._outbox.clear()
+        self._lose(OSError(code, os.strerror(code)))  # OSError makes itself the subclass that belongs to the code
 
     def _lose(self, error: Exception | None) -> None:
         if self._is_gone:
             return
         self._is_gone = True
+        self._error = error
         self._network.gone(self)
         self._inbox.clear()
+        if self._hunger is not None:
+            self._hunger.cancel()
         if self._taker is not None and not self._taker.done():
             self._taker.set_result(None)
         if self._protocol is not None and not self._is_shaking_hands:
             self._protocol.connection_lost(error)
+
+    # --- silence ----------------------------------------------------------------------------------
+
+    def forget(self) -> None:
+        """One of the two hosts went silent: nothing passes any more, and later the answer is a reset."""
+        self._is_forgotten = True
+
+    @property
+    def is_starving(self) -> bool:
+        """Whether octets were sent that nobody will ever acknowledge."""
+        return self._hunger is not None and not self._is_gone
+
+    def _vanished(self) -> None:
+        if self._hunger is None and not self._is_gone:
+            self._hunger = self._network.later(RETRANSMISSION_SECONDS, self._starved, self.context)
+
+    def _starved(self) -> None:
+        self._break(errno.ETIMEDOUT)
+
+    def send_again(self) -> None:
+        """The system tries the vanished octets once more."""
+        if not self._is_gone:
+            self._send(b"")
 
     # --- TLS (sim/tls.py) -------------------------------------------------------------------------
 

@@ -7,23 +7,23 @@ script noted, with virtual times; two runs of the same seed give the same log, l
 
 from __future__ import annotations
 
+import shutil
 import traceback
-from collections.abc import Awaitable, Callable, Iterator, MutableMapping
-from contextlib import contextmanager
+from collections.abc import Awaitable, Callable, MutableMapping
 from pathlib import Path
 from random import Random
 from tempfile import TemporaryDirectory
 from typing import Any, TypeVar
 
-import structlog
-
-from posthouse.sim.disk import sqlite_vfs
 from posthouse.sim.dns import WorldDns
+from posthouse.sim.foundations import Foundations
+from posthouse.sim.logs import recording
 from posthouse.sim.loop import Life, WorldLoop, current_life
 from posthouse.sim.machine import SeededEntropy
 from posthouse.sim.network import Network
 from posthouse.sim.people import Person
-from posthouse.sim.station import Plan, Station
+from posthouse.sim.plan import Plan
+from posthouse.sim.station import Station
 
 T = TypeVar("T")
 
@@ -31,11 +31,15 @@ MINUTE = 60.0
 HOUR = 60 * MINUTE
 DAY = 24 * HOUR
 
+# Where Linux has a file system in memory: making and removing the files of a world takes half as long there.
+MEMORY = Path("/dev/shm")  # noqa: S108 - a private folder is made in it
+ROOM = 2 << 30  # octets that must be free there: some towns at once, with their daily snapshots
+
 
 class World:
     """`faults`: what must not happen in any world: errors that a server logged, tasks that died unseen."""
 
-    def __init__(self, seed: int, folder: Path) -> None:
+    def __init__(self, seed: int, folder: Path, foundations: Foundations | None = None) -> None:
         self.seed = seed
         self.log: list[str] = []
         self.faults: list[str] = []
@@ -46,13 +50,23 @@ class World:
         self.stations: dict[str, Station] = {}
         self.people: dict[str, Person] = {}
         self._folder = folder
-        sqlite_vfs()
+        self._foundations = foundations
 
     def add(self, plan: Plan) -> Station:
         """A server, not started yet, and its people."""
         folder = self._folder / plan.name
-        folder.mkdir()
-        station = Station(plan, folder, self.loop, network=self.network, dns=self.dns, seed=str(self.seed))
+        is_founded = self._foundations is not None and self._foundations.copy(plan, folder)
+        if not is_founded:
+            folder.mkdir()
+        station = Station(
+            plan,
+            folder,
+            self.loop,
+            network=self.network,
+            dns=self.dns,
+            seed=str(self.seed),
+            is_founded=is_founded,
+        )
         self.stations[plan.name] = station
         for address, password in plan.accounts.items():
             number = len(self.people) + 1
@@ -79,8 +93,8 @@ class World:
     def note(self, text: str) -> None:
         self.log.append(f"{self.now:14.6f} world: {text}")
 
-    def _record(self, _logger: Any, method: str, event: MutableMapping[str, Any]) -> str:
-        """A processor of structlog: everything goes into the world's log."""
+    def record(self, method: str, event: MutableMapping[str, Any]) -> None:
+        """Everything that is logged goes into the world's log."""
         life = current_life()
         words = [f"{name}={value}" for name, value in sorted(event.items()) if name not in ("event", "exc_info")]
         line = f"{event['event']} {' '.join(words)}".replace(str(self._folder), "")
@@ -89,20 +103,6 @@ class World:
         if error or method in ("error", "critical"):
             told = traceback.format_exc() if error is True else "".join(traceback.format_exception(error or None))
             self.faults.append(f"{self.log[-1].strip()}\n{told if error else ''}".rstrip())
-        raise structlog.DropEvent
-
-    @contextmanager
-    def recording(self) -> Iterator[None]:
-        before = structlog.get_config()
-        structlog.configure(
-            processors=[self._record],
-            wrapper_class=structlog.make_filtering_bound_logger("info"),
-            cache_logger_on_first_use=False,
-        )
-        try:
-            yield
-        finally:
-            structlog.configure(**before)
 
     # --- from the beginning to the end ------------------------------------------------------------
 
@@ -122,13 +122,24 @@ class World:
         self.loop.close()
 
 
-def run(seed: int, script: Callable[[World], Awaitable[T]]) -> tuple[World, T]:
+def run(
+    seed: int, script: Callable[[World], Awaitable[T]], foundations: Foundations | None = None
+) -> tuple[World, T]:
     """Make a world, let the script play in it, and end it. Whoever calls looks at `World.faults`."""
-    with TemporaryDirectory(prefix="posthouse-sim-") as folder:
-        world = World(seed, Path(folder))
-        with world.recording():
+    with TemporaryDirectory(prefix="posthouse-sim-", dir=work_folder()) as folder:
+        world = World(seed, Path(folder), foundations)
+        with recording(world.record):
             try:
                 result = world.loop.run(world.live(script))
             finally:
                 world.end()
         return world, result
+
+
+def work_folder() -> Path | None:
+    """Where worlds make their files; None: the system's folder for temporary ones."""
+    try:
+        has_room = shutil.disk_usage(MEMORY).free >= ROOM
+    except OSError:
+        return None
+    return MEMORY if has_room else None

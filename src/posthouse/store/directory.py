@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from posthouse.mail.address import Address, Domain
 from posthouse.outcome import BAD_DOMAIN, BAD_MAILBOX, INVALID_ARGUMENTS, Refusal
 from posthouse.ports import Reader, Transaction
-from posthouse.store import credentials, keys, mailboxes
+from posthouse.store import clearing, credentials, keys, mailboxes
 from posthouse.store.lookup import find_domain, fold
 
 DEFAULT_TENANT = 1
@@ -246,7 +246,7 @@ def add_account(
 def remove_account(tx: Transaction, account: int) -> None:
     """The account, its letters, addresses and credentials. Aliases that name it as a target keep the name."""
     _name(tx, account)
-    mailboxes.delete_account_mailboxes(tx, account)
+    clearing.delete_account_mailboxes(tx, account)
     tx.run("DELETE FROM address WHERE account = :account", account=account)
     credentials.remove_all(tx, account)
     tx.run("DELETE FROM account WHERE id = :id", id=account)

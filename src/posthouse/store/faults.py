@@ -5,7 +5,10 @@ from __future__ import annotations
 
 import errno
 
-from posthouse.ports import StoreFault
+from posthouse.ports import BlobLocation, StoreFault
+
+# Where a letter lies whose row was lost. No content has such a digest, so opening it is DamagedContent.
+LOST = BlobLocation(0, 0, 0, b"lost")
 
 FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 

@@ -12,6 +12,7 @@ from posthouse.ports import Transaction, Value
 from posthouse.store import journal, messages, uidset
 from posthouse.store.flags import ALL, SEEN, pack_keywords, unpack_keywords
 from posthouse.store.journal import Kind
+from posthouse.store.spans import Piece, pieces
 from posthouse.store.uidset import Ranges
 
 MAX_MODSEQ = 0x7FFF_FFFF_FFFF_FFFF  # RFC 7162 §7: 63 bits
@@ -89,12 +90,18 @@ def store(
     stale: list[int] = []
     changed: list[int] = []
     unseen = 0
-    for first, last in uids:
-        here = {**shared, "first": first, "last": last}
+    for piece in pieces(uids):
+        here = {**shared, **piece.parameters}
         if unchanged_since is not None:
-            stale += (row[0] for row in tx.rows(_STALE, **here))
-        unseen += _unseen_delta(tx, keep, put, here)
-        changed += _change(tx, change, {**here, "keep": keep, "put": put, "modseq": unit.modseq}, given)
+            stale += (row[0] for row in tx.rows(piece.of(_STALE), **here))
+        unseen += _unseen_delta(tx, piece, keep, put, here)
+        changing = {**here, "keep": keep, "put": put, "modseq": unit.modseq}
+        if change is Change.REPLACE:
+            changed += (row[0] for row in tx.rows(piece.of(_REPLACE), keywords=" ".join(given), **changing))
+        elif not given:
+            changed += (row[0] for row in tx.rows(piece.of(_FLAGS), **changing))
+        else:
+            changed += _exchange(tx, piece, change, here, changing, given)
     done = uidset.from_uids(changed)
     if done:
         tx.run(
@@ -117,28 +124,30 @@ def _masks(change: Change, flags: int) -> tuple[int, int]:
             return ALL & ~flags, 0
 
 
-def _unseen_delta(tx: Transaction, keep: int, put: int, here: dict[str, Value]) -> int:
-    """How the count of unseen letters in one range is about to change."""
+def _unseen_delta(tx: Transaction, piece: Piece, keep: int, put: int, here: dict[str, Value]) -> int:
+    """How the count of unseen letters in one piece is about to change."""
     if put & SEEN:
-        row = tx.row(_COUNT, was=0, **here)
+        row = tx.row(piece.of(_COUNT), was=0, **here)
     elif not keep & SEEN:
-        row = tx.row(_COUNT, was=1, **here)
+        row = tx.row(piece.of(_COUNT), was=1, **here)
     else:
         return 0
     count = 0 if row is None else int(row[0])
     return -count if put & SEEN else count
 
 
-def _change(tx: Transaction, change: Change, here: dict[str, Value], given: tuple[str, ...]) -> list[int]:
-    if change is Change.REPLACE:
-        return [row[0] for row in tx.rows(_REPLACE, keywords=" ".join(given), **here)]
-    if not given:
-        return [row[0] for row in tx.rows(_FLAGS, **here)]
-    # Letters of a mailbox share a handful of keyword sets: one statement for each set that is there.
-    found = {name: here[name] for name in ("mailbox", "first", "last", "unchanged_since")}
+def _exchange(
+    tx: Transaction,
+    piece: Piece,
+    change: Change,
+    here: dict[str, Value],
+    changing: dict[str, Value],
+    given: tuple[str, ...],
+) -> list[int]:
+    """Letters of a mailbox share a handful of keyword sets: one statement for each set that is there."""
     changed: list[int] = []
-    for (old,) in sorted(tx.rows(_KEYWORDS, **found)):
+    for (old,) in sorted(tx.rows(piece.of(_KEYWORDS), **here)):
         words = set(unpack_keywords(old))
         new = pack_keywords(words | set(given) if change is Change.ADD else words - set(given))
-        changed += (row[0] for row in tx.rows(_EXCHANGE, old=old, keywords=new, **here))
+        changed += (row[0] for row in tx.rows(piece.of(_EXCHANGE), old=old, keywords=new, **changing))
     return changed

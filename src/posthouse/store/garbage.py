@@ -134,10 +134,12 @@ def empty_packs(reader: Reader) -> list[int]:
 
 
 def forget_pack(tx: Transaction, pack: int) -> bool:
-    """Drop the rows of a pack; False, and nothing is done, when something in it is alive or it still grows."""
+    """Drop the rows of a pack; False, and nothing is done, when something in it is alive, it still grows, or a
+    backup under way may want it."""
     row = tx.row(
         "SELECT 1 FROM pack WHERE number = :pack AND state <> :growing"
-        " AND NOT EXISTS (SELECT 1 FROM blob WHERE blob.pack = pack.number)",
+        " AND NOT EXISTS (SELECT 1 FROM blob WHERE blob.pack = pack.number)"
+        " AND NOT EXISTS (SELECT 1 FROM backup_hold)",
         pack=pack,
         growing=int(PackState.GROWING),
     )

@@ -115,6 +115,18 @@ def entries_after(reader: Reader, account: int, modseq: int, limit: int = 1_000)
     return Page(entries, current, is_complete=True, has_more=has_more)
 
 
+_OLD = (
+    "SELECT id FROM account WHERE id > :after AND ((SELECT journal.at FROM journal WHERE journal.account = account.id"
+    " ORDER BY journal.modseq LIMIT 1) < :before OR EXISTS (SELECT 1 FROM retired_name"
+    " WHERE retired_name.account = account.id AND retired_at < :before)) ORDER BY id LIMIT :limit"
+)
+
+
+def accounts_to_purge(reader: Reader, before: float, after: int = 0, limit: int = 1_000) -> list[int]:
+    """A page of the accounts for which `purge` finds something: looking costs no sync, purging in vain does."""
+    return [row[0] for row in reader.rows(_OLD, before=before, after=after, limit=limit)]
+
+
 def purge(tx: Transaction, account: int, before: float, page: int = PURGE_PAGE) -> bool:
     """Forget journal rows, tombstones and retired names older than `before`; True when there is more to forget.
 

@@ -6,12 +6,13 @@ Invariant: a letter appears once, with the queue's words while a recipient is op
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from posthouse.outcome import Outcome
 from posthouse.ports import Reader
 from posthouse.store import history, queue_admin
-from posthouse.store.queue_admin import MAX_QUEUE_ID_DIGITS, Selection
+from posthouse.store.queue_admin import MAX_QUEUE_ID_DIGITS
 from posthouse.store.queue_rows import Attempt
 
 STORIES = 50  # letters told at once; the walk goes on with `before`
@@ -58,17 +59,23 @@ def by_queue_id(reader: Reader, queue_id: int, now: float) -> LetterStory | None
 
 
 def trace(
-    reader: Reader, what: str, now: float, *, before: int | None = None, limit: int = STORIES
+    reader: Reader,
+    what: str,
+    now: float,
+    *,
+    before: int | None = None,
+    queued: Sequence[int] = (),
+    limit: int = STORIES,
 ) -> tuple[list[LetterStory], int | None]:
-    """The letters that `what` names: a queue id, an address, a Message-ID, or a trace id of the log. A first
-    call also looks into the queue. The second value, when not None, goes on with the walk through history:
+    """The letters that `what` names: a queue id, an address, a Message-ID, or a trace id of the log. `queued`: those
+    found in the queue, for a first call. The second value, when not None, goes on with the walk through history:
     a page may be empty and yet not the last."""
     what = what.strip()
-    ids: list[int] = []
+    ids = list(queued)
     goes_on: int | None = None
-    if before is None:
-        ids += _in_queue(reader, what, limit)
-    if not (what.isascii() and what.isdigit() and len(what) <= MAX_QUEUE_ID_DIGITS):
+    if is_queue_id(what):
+        ids.append(int(what))
+    else:
         found = history.by_message_id(reader, what, limit) if before is None else []
         if not found:
             is_address = "@" in what and not what.startswith("<")
@@ -83,15 +90,8 @@ def trace(
     return [story for story in stories if story is not None], goes_on
 
 
-def _in_queue(reader: Reader, what: str, limit: int) -> list[int]:
-    selection = Selection.parse(what)
-    if selection.queue_id is not None:
-        return [selection.queue_id]
-    ids = queue_admin.queued_by_message_id(reader, what, limit) or queue_admin.queued_by_trace(reader, what, limit)
-    if not ids and selection.address:
-        entries, _ = queue_admin.list_letters(reader, selection, limit=limit)
-        ids = [entry.id for entry in entries]
-    return ids
+def is_queue_id(what: str) -> bool:
+    return what.isascii() and what.isdigit() and len(what) <= MAX_QUEUE_ID_DIGITS
 
 
 def _waiting_story(detail: queue_admin.QueueDetail, known: history.LetterRecord | None) -> LetterStory:

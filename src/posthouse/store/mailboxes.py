@@ -361,28 +361,3 @@ def _own(reader: Reader, account: int, mailbox: int) -> Mailbox:
     if found is None or found.account != account:
         raise MailboxRefusal(Reason.NONEXISTENT, "there is no such mailbox")
     return found
-
-
-def delete_account_mailboxes(tx: Transaction, account: int) -> None:
-    """Remove all that an account keeps; its own row is the caller's. Content becomes garbage (store.garbage)."""
-    for statement in _CLEAR_ACCOUNT:
-        tx.run(statement, account=account)
-    tx.run("UPDATE account SET used_octets = 0, used_letters = 0 WHERE id = :account", account=account)
-
-
-_CLEAR_ACCOUNT = (
-    "DELETE FROM tombstone WHERE mailbox IN (SELECT mailbox FROM journal WHERE account = :account)",
-    (
-        "DELETE FROM email_detail WHERE email IN (SELECT placement.email FROM mailbox"
-        " JOIN placement ON placement.mailbox = mailbox.id WHERE mailbox.account = :account)"
-    ),
-    (
-        "DELETE FROM email WHERE id IN (SELECT placement.email FROM mailbox"
-        " JOIN placement ON placement.mailbox = mailbox.id WHERE mailbox.account = :account)"
-    ),
-    "DELETE FROM placement WHERE mailbox IN (SELECT id FROM mailbox WHERE account = :account)",
-    "DELETE FROM thread_reference WHERE account = :account",
-    "DELETE FROM journal WHERE account = :account",
-    "DELETE FROM retired_name WHERE account = :account",
-    "DELETE FROM mailbox WHERE account = :account",
-)

@@ -2,8 +2,8 @@
 """Placements: reading a mailbox as arrays, expunge, COPY, MOVE, what changed since.
 
 A letter counts once against its account's quota while any placement shows it; when the last one goes, so do its
-rows, and its content becomes garbage. Everything here is done by statements over ranges of UIDs: ten letters or
-a hundred thousand are the same few statements.
+rows, and its content becomes garbage. Everything here is done by statements over ranges or lists of UIDs
+(store/spans.py): ten letters or a thousand are the same few statements.
 """
 
 from __future__ import annotations
@@ -17,21 +17,31 @@ from posthouse.store import journal, uidset
 from posthouse.store.flags import DELETED
 from posthouse.store.journal import Kind, Unit
 from posthouse.store.refusal import MailboxRefusal, Reason
+from posthouse.store.spans import pieces
 from posthouse.store.uidset import Ranges
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Maildrop:
-    """A mailbox as POP3 sees it, in order of UID: parallel arrays. `sizes` in octets, `emails` give the UIDLs."""
+    """A mailbox as POP3 sees it, in order of UID: parallel arrays. `sizes` in octets, `octets` their sum, `emails`
+    give the UIDLs."""
 
     mailbox: int
     uid_validity: int
     uids: array[int]
     sizes: array[int]
     emails: array[int]
+    octets: int
 
     def __len__(self) -> int:
         return len(self.uids)
+
+    def extend(self, page: Maildrop) -> None:
+        """Go on with the next page."""
+        self.uids.extend(page.uids)
+        self.sizes.extend(page.sizes)
+        self.emails.extend(page.emails)
+        self.octets += page.octets
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,14 +97,21 @@ def unique_id(email: int) -> str:
 # --- reading --------------------------------------------------------------------------------------
 
 
-def maildrop(reader: Reader, mailbox: int) -> Maildrop | None:
-    """All placements of a mailbox without touching a letter; None when there is no such mailbox."""
+def maildrop(reader: Reader, mailbox: int, *, after: int = 0, limit: int = uidset.MAX_UID) -> Maildrop | None:
+    """The placements of a mailbox, at most `limit` above UID `after`, without touching a letter; None when there is
+    no such mailbox."""
     head = reader.row("SELECT uid_validity FROM mailbox WHERE id = :mailbox", mailbox=mailbox)
     if head is None:
         return None
-    rows = reader.rows("SELECT uid, size, email FROM placement WHERE mailbox = :mailbox ORDER BY uid", mailbox=mailbox)
+    rows = reader.rows(
+        "SELECT uid, size, email FROM placement WHERE mailbox = :mailbox AND uid > :after ORDER BY uid LIMIT :limit",
+        mailbox=mailbox,
+        after=after,
+        limit=limit,
+    )
     flat = array("Q", chain.from_iterable(rows))  # zip(*rows) takes twice as long
-    return Maildrop(mailbox, head[0], uids=flat[0::3], sizes=flat[1::3], emails=flat[2::3])
+    sizes = flat[1::3]
+    return Maildrop(mailbox, head[0], uids=flat[0::3], sizes=sizes, emails=flat[2::3], octets=sum(sizes))
 
 
 def view(reader: Reader, mailbox: int) -> View | None:
@@ -143,8 +160,8 @@ def changes_since(reader: Reader, mailbox: int, modseq: int) -> Changes | None:
 def existing(reader: Reader, mailbox: int, uids: Ranges, *, only_deleted: bool = False) -> list[int]:
     """Those of the UIDs that are there, growing; with `only_deleted` those flagged \\Deleted."""
     found: list[int] = []
-    for first, last in uids:
-        rows = reader.rows(_EXISTING, mailbox=mailbox, first=first, last=last, wanted=_wanted(only_deleted))
+    for piece in pieces(uids):
+        rows = reader.rows(piece.of(_EXISTING), mailbox=mailbox, wanted=_wanted(only_deleted), **piece.parameters)
         found += [row[0] for row in rows]
     return found
 
@@ -233,13 +250,13 @@ def _take_out(tx: Transaction, unit: Unit, mailbox: int, uids: Ranges, wanted: i
     """Placements become tombstones; emails are left as they are."""
     uids = uidset.below(uids, own_uid_next(tx, unit.account, mailbox))
     count = octets = unseen = 0
-    for first, last in uids:
-        here = {"mailbox": mailbox, "first": first, "last": last, "wanted": wanted}
-        weighed = tx.row(_WEIGH, **here)
+    for piece in pieces(uids):
+        here = {"mailbox": mailbox, "wanted": wanted, **piece.parameters}
+        weighed = tx.row(piece.of(_WEIGH), **here)
         if weighed is None or not weighed[0]:
             continue
-        tx.run(_BURY, modseq=unit.modseq, **here)
-        tx.run(_UNPLACE, **here)
+        tx.run(piece.of(_BURY), modseq=unit.modseq, **here)
+        tx.run(piece.of(_UNPLACE), **here)
         count, octets, unseen = count + weighed[0], octets + weighed[1], unseen + weighed[2]
     if not count:
         return ()
@@ -289,13 +306,13 @@ def _copy(tx: Transaction, unit: Unit, mailbox: int, uids: Ranges, target: int) 
     base = own_uid_next(tx, unit.account, target) - 1
     source: list[int] = []
     count = octets = unseen = 0
-    for first, last in uids:
-        here = {"mailbox": mailbox, "first": first, "last": last}
-        weighed = tx.row(_WEIGH, wanted=_EVERY, **here)
+    for piece in pieces(uids):
+        here = {"mailbox": mailbox, **piece.parameters}
+        weighed = tx.row(piece.of(_WEIGH), wanted=_EVERY, **here)
         if weighed is None or not weighed[0]:
             continue
-        source += [row[0] for row in tx.rows(_EXISTING, wanted=_EVERY, **here)]
-        tx.run(_PLACE_AGAIN, target=target, base=base + count, modseq=unit.modseq, **here)
+        source += [row[0] for row in tx.rows(piece.of(_EXISTING), wanted=_EVERY, **here)]
+        tx.run(piece.of(_PLACE_AGAIN), target=target, base=base + count, modseq=unit.modseq, **here)
         count, octets, unseen = count + weighed[0], octets + weighed[1], unseen + weighed[2]
     validity = tx.row(_VALIDITY, mailbox=target, account=unit.account)
     assert validity is not None  # own_uid_next has seen it

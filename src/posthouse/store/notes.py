@@ -78,7 +78,18 @@ def encode(note: Note) -> bytes:
 
 def decode(octets: bytes) -> Note:
     """Raise `msgspec.MsgspecError` for what is no note."""
-    return _DECODER.decode(octets)
+    try:
+        return _DECODER.decode(octets)
+    except (UnicodeDecodeError, RecursionError) as error:  # damage that msgspec lets fall through
+        raise msgspec.DecodeError(str(error)) from None
+
+
+def read_note(octets: bytes) -> Note | None:
+    """None: it is no note, or one of another version that only a newer program understands."""
+    try:
+        return decode(octets)
+    except msgspec.MsgspecError:
+        return None
 
 
 def queued_note(queue_id: int, letter: QueuedLetter) -> QueuedNote:

@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from posthouse.ports import BlobLocation, Reader, Row, Transaction, Value
 from posthouse.store import history
 from posthouse.store.destinations import Destination, make_ready, next_due, refresh
+from posthouse.store.faults import LOST
 from posthouse.store.queue_rows import (
     Attempt,
     ClaimedLetter,
@@ -206,22 +207,32 @@ def claimed_letters(tx: Transaction, rows: Sequence[Row]) -> list[ClaimedLetter]
     return [letter for letter in letters if letter is not None]
 
 
+def location(reader: Reader, letter: int) -> BlobLocation | None:
+    """Where a queued letter's content lies now; None when it is in the queue no more, or no row says where."""
+    row = reader.row(
+        "SELECT blob.pack, blob.pack_offset, blob.length, blob.hash FROM queue_letter"
+        " JOIN blob ON blob.id = queue_letter.blob WHERE queue_letter.id = :id",
+        id=letter,
+    )
+    return None if row is None else BlobLocation(*row)
+
+
 def _claimed_letter(tx: Transaction, letter: int, rows: Sequence[Row]) -> ClaimedLetter | None:
     if not rows:
         return None
     found = tx.row(
-        "SELECT blob.pack, blob.pack_offset, blob.length, account, reverse_path, parameters, prefix, language,"
-        " message_id, size, needs_eight_bit, needs_smtputf8, received_at, trace"
-        " FROM queue_letter JOIN blob ON blob.id = queue_letter.blob WHERE queue_letter.id = :id",
+        "SELECT blob.pack, blob.pack_offset, blob.length, blob.hash, account, reverse_path, parameters, prefix,"
+        " language, message_id, size, needs_eight_bit, needs_smtputf8, received_at, trace"
+        " FROM queue_letter LEFT JOIN blob ON blob.id = queue_letter.blob WHERE queue_letter.id = :id",
         id=letter,
     )
     if found is None:
         return None
-    pack, offset, length, account, reverse_path, parameters, prefix, *rest = found
+    pack, offset, length, digest, account, reverse_path, parameters, prefix, *rest = found
     language, message_id, size, eight_bit, smtputf8, received_at, trace = rest
     return ClaimedLetter(
         id=letter,
-        location=BlobLocation(pack, offset, length),
+        location=LOST if pack is None else BlobLocation(pack, offset, length, digest),
         account=account,
         reverse_path=unpack_reverse_path(reverse_path, parameters),
         prefix=prefix,

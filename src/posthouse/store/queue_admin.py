@@ -16,8 +16,12 @@ from posthouse.store import destinations, history
 from posthouse.store.queue_rows import SMART_HOST, Attempt, State, unpack_outcome
 
 PAGE = 500  # recipients or letters of one page: one unit of work of some milliseconds
+# Rows looked at in one visit to the reader for what no index finds (an address, a Message-ID, a domain behind the
+# smart host): some twenty milliseconds, for which everybody else's questions wait. A million take fifty visits.
+WINDOW = 20_000
 RECIPIENTS_SHOWN = 1000  # of one letter; more than a letter may have by default
 MAX_QUEUE_ID_DIGITS = 19  # of a 63-bit number
+MAX_ID = (1 << 63) - 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,18 +111,41 @@ _IS_OPEN = (
 def find(
     reader: Reader, selection: Selection, states: Sequence[State], after: int = 0, limit: int = PAGE
 ) -> tuple[list[int], int | None]:
-    """A page of recipient ids in these states, growing, above `after`; and where to go on (None: at the end)."""
+    """Recipient ids in these states, growing, from the rows above `after`, at most WINDOW of them; and where to go on
+    (None: at the end). A page may be empty and yet not the last."""
     where, what = _recipient_condition(selection)
+    last, goes_on = _window(reader, _RECIPIENTS_AHEAD, after, is_short=selection.queue_id is not None)
     names = ", ".join(f"'{state.value}'" for state in states)
+    # The expression around the state keeps SQLite from walking all that are in it instead of the window.
     rows = reader.rows(
-        f"SELECT r.id FROM queue_recipient AS r WHERE r.id > :after AND r.state IN ({names}) AND ({where})"  # noqa: S608 - constants
-        " ORDER BY r.id LIMIT :n",
+        f"SELECT r.id FROM queue_recipient AS r WHERE r.id > :after AND r.id <= :last AND r.state || '' IN ({names})"  # noqa: S608 - constants
+        f" AND ({where}) ORDER BY r.id LIMIT :n",
         after=after,
+        last=last,
         n=limit,
         **what,
     )
     ids = [row[0] for row in rows]
-    return ids, ids[-1] if len(ids) == limit else None
+    return ids, ids[-1] if len(ids) == limit else goes_on
+
+
+_RECIPIENTS_AHEAD = (
+    "SELECT COUNT(*), MAX(id) FROM"
+    " (SELECT id FROM queue_recipient WHERE id > :after ORDER BY id LIMIT :window) AS looked_at"
+)
+_LETTERS_AHEAD = (
+    "SELECT COUNT(*), MAX(id) FROM"
+    " (SELECT id FROM queue_letter WHERE id > :after ORDER BY id LIMIT :window) AS looked_at"
+)
+
+
+def _window(reader: Reader, ahead: str, after: int, *, is_short: bool) -> tuple[int, int | None]:
+    """The last id of the next window, and where the one behind it begins; None: it is the last one. `is_short`: an
+    index finds what is wanted, so there is one window for all."""
+    if is_short:
+        return MAX_ID, None
+    count, last = reader.row(ahead, after=after, window=WINDOW) or (0, None)
+    return (MAX_ID, None) if count < WINDOW else (last, last)
 
 
 def _recipient_condition(selection: Selection) -> tuple[str, dict[str, int | str]]:
@@ -202,15 +229,18 @@ _ENTRY = (
 def list_letters(
     reader: Reader, selection: Selection, after: int = 0, limit: int = PAGE
 ) -> tuple[list[QueueEntry], int | None]:
-    """A page of letters with an unfinished recipient in the selection, oldest first; and where to go on."""
+    """Letters with an unfinished recipient in the selection, oldest first, from the next WINDOW above `after`; and
+    where to go on (None: that was all). A page may be empty and yet not the last."""
     where, what = _recipient_condition(selection)
-    condition = "l.id > :after"
+    condition = "l.id > :after AND l.id <= :last"
+    is_short = selection.queue_id is not None or where == "1 = 1"
+    last, goes_on = _window(reader, _LETTERS_AHEAD, after, is_short=is_short)
     if selection.queue_id is not None:
         condition, what = condition + " AND l.id = :letter", {"letter": selection.queue_id}
     elif where != "1 = 1":
         condition += f"{_IS_OPEN} AND ({where}))"
-    rows = reader.rows(_ENTRY + f"WHERE {condition} ORDER BY l.id LIMIT :n", after=after, n=limit, **what)
-    return [_entry(reader, row) for row in rows], rows[-1][0] if len(rows) == limit else None
+    rows = reader.rows(_ENTRY + f"WHERE {condition} ORDER BY l.id LIMIT :n", after=after, last=last, n=limit, **what)
+    return [_entry(reader, row) for row in rows], rows[-1][0] if len(rows) == limit else goes_on
 
 
 def _entry(reader: Reader, row: Row) -> QueueEntry:
@@ -254,21 +284,21 @@ def show(reader: Reader, queue_id: int, now: float) -> QueueDetail | None:
     )
 
 
-def queued_by_message_id(reader: Reader, message_id: str, limit: int = PAGE) -> list[int]:
-    """Queue ids of letters with this Message-ID (with or without angle brackets): a walk over the queue."""
-    bare = message_id.strip().strip("<>")
+def find_named(reader: Reader, name: str, after: int = 0, limit: int = PAGE) -> tuple[list[int], int | None]:
+    """Queue ids of letters with this Message-ID (with or without angle brackets) or trace id, from the next WINDOW
+    above `after`; and where to go on (None: that was all)."""
+    bare = name.strip().strip("<>")
+    last, goes_on = _window(reader, _LETTERS_AHEAD, after, is_short=False)
     rows = reader.rows(
-        "SELECT id FROM queue_letter WHERE message_id IN (:bare, :full) ORDER BY id LIMIT :n",
+        "SELECT id FROM queue_letter WHERE id > :after AND id <= :last"
+        " AND (message_id IN (:bare, :full) OR trace = :bare) ORDER BY id LIMIT :n",
+        after=after,
+        last=last,
         bare=bare,
         full=f"<{bare}>",
         n=limit,
     )
-    return [row[0] for row in rows]
-
-
-def queued_by_trace(reader: Reader, trace: str, limit: int = PAGE) -> list[int]:
-    rows = reader.rows("SELECT id FROM queue_letter WHERE trace = :trace ORDER BY id LIMIT :n", trace=trace, n=limit)
-    return [row[0] for row in rows]
+    return [row[0] for row in rows], rows[-1][0] if len(rows) == limit else goes_on
 
 
 def totals(reader: Reader) -> QueueTotals:

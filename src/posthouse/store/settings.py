@@ -14,7 +14,9 @@ class StoreSettings:
 
     `reserve_octets`: below this much free space no content is taken in; rows (queue outcomes, deletions) and
     reading go on, and a full write-ahead log, a checkpoint and a snapshot still find room.
-    `vfs`: name of the SQLite VFS, None for the system's (a simulation brings its own).
+    `vfs`: name of the SQLite VFS, None for the system's (a simulation brings its own, on the same files as its Disk).
+    `checkpoint_pages`: after so much of a write-ahead log it is copied back, None for what suits a server (a
+    simulation, whose databases are small, does it sooner).
     `adopt`: take packs that do not belong to this database as they are (after a restore or rebuild): nothing
     is cut or removed, and a new pack is begun.
     """
@@ -22,4 +24,5 @@ class StoreSettings:
     seal_octets: int = 128 * MIB
     reserve_octets: int = 256 * MIB
     vfs: str | None = None
+    checkpoint_pages: int | None = None
     adopt: bool = False

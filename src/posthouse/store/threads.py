@@ -134,6 +134,11 @@ def join(tx: Transaction, account: int, letter_keys: tuple[int, ...], new_thread
     return thread
 
 
+def enter(tx: Transaction, account: int, letter_keys: tuple[int, ...], thread: int) -> None:
+    """Make a thread findable by these keys where they are not known yet (its letter comes back from a note)."""
+    tx.many(_ENTER, [{"account": account, "hash": key, "thread": thread} for key in letter_keys])
+
+
 def emails(reader: Reader, thread: int) -> list[int]:
     """Ids of the emails of a thread, by the time of their arrival."""
     rows = reader.rows("SELECT id FROM email WHERE thread = :thread ORDER BY received_at, id", thread=thread)

@@ -7,7 +7,7 @@ sequence set of RFC 9051 §9 (`1:4,7`), so the journal can be read by people and
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 Ranges = tuple[tuple[int, int], ...]
 
@@ -45,6 +45,23 @@ def from_ranges(ranges: Iterable[tuple[int, int]]) -> Ranges:
 def below(ranges: Ranges, limit: int) -> Ranges:
     """The part of the set that is less than `limit` (a mailbox's UIDNEXT: later arrivals are not meant)."""
     return tuple((first, min(last, limit - 1)) for first, last in ranges if first < limit)
+
+
+def parts(ranges: Ranges, limit: int) -> Iterator[Ranges]:
+    """The set in parts of at most so many UIDs each, growing."""
+    part: list[tuple[int, int]] = []
+    room = limit
+    for first, last in ranges:
+        begin = first
+        while last - begin >= room:
+            part.append((begin, begin + room - 1))
+            yield tuple(part)
+            begin, part, room = begin + room, [], limit
+        if begin <= last:
+            part.append((begin, last))
+            room -= last - begin + 1
+    if part:
+        yield tuple(part)
 
 
 def size(ranges: Ranges) -> int:

@@ -177,6 +177,16 @@ def test_a_server_that_does_not_know_bdat_gets_data() -> None:
     assert script.hear().endswith(b"DATA\r\n")
 
 
+def test_bdat_refused_as_unknown_while_the_chunk_leaves_defers_the_letter() -> None:
+    """The 502 is about the command: the letter goes with DATA at the next attempt, it is not returned."""
+    script = begin(ready("PIPELINING", "CHUNKING"), content=[big(3 * BDAT_WORTHWHILE)])
+    script.play(GROUP)
+    assert script.engine.data_to_send()  # the first slices, not all of the chunk
+    assert statuses(script.answer(b"502 5.5.1 what?\r\n")) == ["4.5.0"]
+    assert script.engine.bdat_failed
+    assert script.engine.phase is Phase.CLOSED
+
+
 def test_a_connection_lost_at_bdat_is_a_hint() -> None:
     script = begin(ready("PIPELINING", "CHUNKING"), content=[big(BDAT_WORTHWHILE)])
     script.play(GROUP)

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from posthouse import __version__
-from posthouse.edges.cli import accounts, aliases, checking, domains, process, queue, stories, transfer
+from posthouse.edges.cli import accounts, aliases, backup, checking, domains, process, queue, rebuilding, stories, transfer
 from posthouse.edges.cli.asking import group
 
 app = group(
@@ -49,4 +49,7 @@ app.command("check")(checking.check)
 app.command("dns")(domains.dns)
 app.add_typer(transfer.imports, name="import")
 app.add_typer(transfer.exports, name="export")
+app.command("backup")(backup.backup)
+app.command("restore")(backup.restore)
+app.command("rebuild")(rebuilding.rebuild)
 app.command("sim")(process.sim)

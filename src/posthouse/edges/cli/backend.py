@@ -6,7 +6,7 @@ Invariant: the command line opens no store and no socket itself. It asks the adm
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -56,6 +56,34 @@ class Serving:
     listens: Mapping[str, list[str]]
 
 
+@dataclass(frozen=True, slots=True)
+class BackedUp:
+    """A backup that was made. `octets` are all that belong to it, `copied` what was not there before; `findings`: what
+    is wrong in the house itself."""
+
+    generation: str
+    accounts: int
+    letters: int
+    octets: int
+    copied: int
+    packs: int
+    new_stretches: int
+    seconds: float
+    kept: int
+    forgotten: Sequence[str]
+    findings: Sequence[str]
+
+
+@dataclass(frozen=True, slots=True)
+class Restoring:
+    """`generation` None: the newest. The rest are switches of the command."""
+
+    generation: str | None = None
+    replaces: bool = False
+    holds_queue: bool = False
+    accepts_damage: bool = False
+
+
 class Backend(Protocol):
     """Every method raises Stop when it cannot do what it is asked."""
 
@@ -73,6 +101,23 @@ class Backend(Protocol):
 
     def serve(self, folder: Path, ready: Callable[[Serving], None]) -> None:
         """Serve until told to stop; `ready` is called once everything listens."""
+
+    def back_up(self, folder: Path, target: Path, keep: int | None) -> BackedUp:
+        """A new backup of a data directory, served or not, in the folder of backups `target`."""
+
+    def list_backups(self, target: Path) -> Sequence[Any]:
+        """The manifests of the backups there, oldest first (services.archive.Manifest)."""
+
+    def verify_backups(self, target: Path, generation: str | None) -> Sequence[Any]:
+        """Read every octet of one backup or of all (services.archive.Verdict)."""
+
+    def restore(self, target: Path, folder: Path, how: Restoring) -> Mapping[str, Any]:
+        """Make a data directory of a backup; what to tell about it."""
+
+    def rebuild(
+        self, folder: Path, confirm: Callable[[Mapping[str, Any]], bool], tell: Callable[[str], None]
+    ) -> Mapping[str, Any]:
+        """Make the database anew from a snapshot and the packs; what was done (see `posthouse.rebuilding`)."""
 
     def remote_letters(self, remote: Remote) -> Iterator[bytes]:
         """Every letter of a mailbox at another server, over POP3, oldest first; nothing is removed there."""

@@ -27,6 +27,7 @@ _FROM_LINE = re.compile(rb"(?:\A|(?<=\n\n)|(?<=\n\r\n))From [^\r\n]*\d{4}[^\r\n]
 _QUOTED_FROM = re.compile(rb"^>(>*From )", re.MULTILINE)
 _MBOX_FIELD = re.compile(rb"^(?:Status|X-Status|X-Keywords|X-UID|Content-Length):[^\r\n]*\r?\n", re.MULTILINE | re.I)
 _STATUS = re.compile(rb"^(?:X-)?Status:[ \t]*([A-Za-z]*)", re.MULTILINE | re.I)
+_KEYWORD_LETTERS = {str(number): chr(ord("a") + number) for number in range(26)}
 _HEADER_END = re.compile(rb"\r?\n\r?\n")
 
 
@@ -96,11 +97,11 @@ def _is_letter(entry: os.DirEntry[str]) -> bool:
 def _dovecot_keywords(folder: Path) -> dict[str, str]:
     """Letters a to z of file names → keywords, from the file in which Dovecot keeps them."""
     try:
-        lines = (folder / "dovecot-keywords").read_text("utf-8").splitlines()
+        lines = (folder / "dovecot-keywords").read_text("utf-8", "replace").splitlines()
     except OSError:
         return {}
     pairs = (line.split(" ", 1) for line in lines if " " in line)
-    return {chr(ord("a") + int(number)): word for number, word in pairs if number.isdigit() and int(number) < 26}
+    return {_KEYWORD_LETTERS[number]: word for number, word in pairs if number in _KEYWORD_LETTERS}
 
 
 # --- mbox -----------------------------------------------------------------------------------------
@@ -112,8 +113,9 @@ def mbox(path: Path, mailbox: str) -> Iterator[ForeignLetter]:
         with path.open("rb") as file:
             if os.fstat(file.fileno()).st_size == 0:
                 return
-            with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as octets:
-                yield from _split_mbox(path, octets, mailbox)
+            # Not closed by name: a search that was given up half-way still holds it, and closing would fail.
+            octets = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+            yield from _split_mbox(path, octets, mailbox)
     except (OSError, ValueError) as error:
         raise Stop(f"{path}: cannot be read: {error}") from None
 

@@ -25,6 +25,7 @@ from posthouse.mail.address import AddressError, Domain
 from posthouse.outcome import BAD_DOMAIN, BAD_MAILBOX, Refusal
 from posthouse.ports import Conflict, StoreFault
 from posthouse.services.administration import Administration
+from posthouse.services.backups import Backups
 from posthouse.services.checkup import Checkup
 from posthouse.services.dns_records import DnsRecord, wanted_records, zone_text
 from posthouse.services.keys import DomainKeys
@@ -51,6 +52,7 @@ class Office:
     queue_desk: QueueDesk
     checkup: Checkup
     letterbox: Letterbox
+    backups: Backups
     hostname: str
     listens: frozenset[str]
     max_message: int
@@ -88,6 +90,8 @@ def control_app(office: Office) -> Starlette:
             _route("/v1/queue/{queue_id:int}", GET=api.show_queued),
             _route("/v1/trace", GET=api.trace),
             _route("/v1/check", GET=api.check),
+            _route("/v1/backups", POST=api.begin_backup),
+            _route("/v1/backups/{hold:int}", PATCH=api.renew_backup, DELETE=api.end_backup),
         ],
         exception_handlers={404: _no_such_route, 405: _no_such_route},
     )
@@ -332,6 +336,20 @@ class _Api:
         if what.isdigit():
             _number(what)
         return await self._office.queue_desk.trace(what)
+
+    # --- backups ----------------------------------------------------------------------------------
+
+    async def begin_backup(self, _request: Request) -> Any:
+        """Packs stay as they are, and a snapshot lies in `backup/` of the data directory, until the backup is ended."""
+        return await self._office.backups.begin()
+
+    async def renew_backup(self, request: Request) -> Any:
+        await self._office.backups.renew(_id(request.path_params["hold"]))
+        return {}
+
+    async def end_backup(self, request: Request) -> Any:
+        await self._office.backups.end(_id(request.path_params["hold"]))
+        return {}
 
 
 async def _read(request: Request, limit: int) -> bytes:

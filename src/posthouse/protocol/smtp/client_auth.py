@@ -28,8 +28,11 @@ MAX_COMMAND_LINE = 512
 
 @dataclass(frozen=True, slots=True)
 class Credentials:
+    """`mechanisms`: the only ones to be tried; empty: every one there is."""
+
     username: str
     password: str
+    mechanisms: tuple[str, ...] = ()
 
     def __repr__(self) -> str:
         return f"Credentials({self.username!r}, …)"  # a password is not for logs and tracebacks
@@ -124,7 +127,7 @@ def choose(
     offered: Iterable[str], tried: Iterable[str], credentials: Credentials, nonce: str, *, may_show: bool
 ) -> Mechanism | None:
     """The best mechanism not tried yet; None when there is no other. `may_show`: the password may be sent."""
-    left = [name for name in offered if name not in tried]
+    left = [name for name in offered if name not in tried and name in (credentials.mechanisms or (name,))]
     if Scram.name in left and _fits_scram(credentials):
         return Scram(credentials, nonce)
     if may_show and Plain.name in left and "\0" not in credentials.username + credentials.password:

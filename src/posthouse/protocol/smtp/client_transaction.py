@@ -245,7 +245,14 @@ class MailTransaction:
         """A reply while the content still leaves: the server gives up on it (552, 554), or on sense."""
         if reply.code // 100 not in (4, 5):
             raise RemoteProtocolError(f"{reply.code} came before the end of the content")
-        self._resolve(self._host.said(reply, Step.BLOCK.words))
+        if self._is_bdat_unknown(reply):
+            # Its objection is to the command, not to the letter: no reason to return it.
+            self.bdat_failed = True
+            self._resolve(
+                self._host.silent(f"the host offers CHUNKING and answers BDAT with {reply.code}", status=PROTOCOL_FAULT)
+            )
+        else:
+            self._resolve(self._host.said(reply, Step.BLOCK.words))
         self.must_close = True  # the rest of the content would be taken for commands
 
     def _take_chunk(self, reply: Reply) -> None:
@@ -273,13 +280,16 @@ class MailTransaction:
     def _chunk_refused(self, reply: Reply, step: Step) -> None:
         # RFC 3030 §2: after a failed BDAT the state is indeterminate until RSET; no further chunk.
         self._is_end_sent = False
-        if self._chunk_count == 1 and reply.code in (500, 502) and self._plan.is_lines:
+        if self._is_bdat_unknown(reply):
             # It offers CHUNKING and does not know BDAT (a filter in between): say it all again with DATA.
             self.bdat_failed = True
             self._uses_bdat = False
             self._queue_commands(needs_reset=True)
             return
         self._resolve(self._host.said(reply, step.words))
+
+    def _is_bdat_unknown(self, reply: Reply) -> bool:
+        return self._uses_bdat and self._chunk_count == 1 and reply.code in (500, 502) and self._plan.is_lines
 
     # --- outcomes ---------------------------------------------------------------------------------
 

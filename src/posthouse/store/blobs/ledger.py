@@ -65,6 +65,11 @@ def has_pack(reader: Reader, number: int) -> bool:
     return reader.row("SELECT 1 FROM pack WHERE number = :number", number=number) is not None
 
 
+def is_referred(reader: Reader, number: int) -> bool:
+    """Whether any content is said to lie in this pack."""
+    return reader.row("SELECT 1 FROM blob WHERE pack = :number LIMIT 1", number=number) is not None
+
+
 def forget_pack(tx: Transaction, number: int) -> None:
     """Call it in the unit that drops the last reference; then `PackStore.remove` the file."""
     tx.run("DELETE FROM pack WHERE number = :number", number=number)

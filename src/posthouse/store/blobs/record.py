@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import IntEnum
 from zlib import crc32
 
@@ -55,6 +55,9 @@ class RecordKind(IntEnum):
     TRAILER = 2  # ends a pack of one content; describes the octets before it
 
 
+_KINDS = frozenset(RecordKind)
+
+
 class DamagedPack(Exception):  # noqa: N818 - a finding, reported by name
     """The pack's header cannot be read; its text says why."""
 
@@ -82,11 +85,18 @@ class Record:
 
 @dataclass(frozen=True, slots=True)
 class Damage:
-    """Octets of a pack that are no whole record: torn, overwritten, or cut."""
+    """Octets of a pack that are no whole record: torn, overwritten, or cut.
+
+    `note`, `kind` and `location` are set where the record's header and note are whole: then it is the content alone
+    that is hurt, and they say whose it is and where it lay.
+    """
 
     start: int
     end: int
     reason: str
+    note: bytes | None = None
+    kind: RecordKind | None = None
+    location: BlobLocation | None = None
 
 
 def pack_header(kind: PackKind, number: int, created_at: float, mark: bytes) -> bytes:
@@ -107,6 +117,22 @@ def read_pack_header(view: memoryview) -> PackHeader:
     return PackHeader(PackKind(kind), number, created_at, mark)
 
 
+def rescue_header(view: memoryview, number: int) -> PackHeader:
+    """The header of a pack whose own is damaged, from what its records say. Raises DamagedPack.
+
+    The first record of a pack of many begins right behind the header with the pack's mark; a pack of one content
+    ends with it. Both are believed because their checksums hold.
+    """
+    for kind, start in ((PackKind.LOG, PACK_HEADER_SIZE), (PackKind.OWN, len(view) - RECORD_HEADER_SIZE)):
+        if start < PACK_HEADER_SIZE or start + RECORD_HEADER_SIZE > len(view):
+            continue
+        header = PackHeader(kind, number, number / 1000, bytes(view[start : start + MARK_SIZE]))
+        found = _read_record(view, start, header, is_checked=False)
+        if isinstance(found, Record) and (found.kind is RecordKind.TRAILER) is (kind is PackKind.OWN):
+            return header
+    raise DamagedPack("the pack's header is damaged, and no record shows its mark")
+
+
 def record_header(mark: bytes, note: bytes, length: int, content_crc: int, kind: int = RecordKind.CONTENT) -> bytes:
     """The octets that come before a content: header and note."""
     head = _RECORD.pack(mark, FORMAT, RAW, kind, len(note), length, content_crc)
@@ -121,8 +147,8 @@ def unpack_reference(octets: Buffer) -> BlobLocation:
     return BlobLocation(*_REFERENCE.unpack(octets))
 
 
-def _read_record(view: memoryview, start: int, header: PackHeader, *, is_checked: bool) -> Record | str:
-    """The record that starts here, or why there is none."""
+def _read_record(view: memoryview, start: int, header: PackHeader, *, is_checked: bool) -> Record | Damage | str:
+    """The record that starts here, or why there is none; Damage where only its content is hurt."""
     if len(view) - start < RECORD_HEADER_SIZE:
         return "cut within a header"
     head = view[start : start + _RECORD.size]
@@ -137,16 +163,19 @@ def _read_record(view: memoryview, start: int, header: PackHeader, *, is_checked
         return "the header or note is damaged"
     if form != FORMAT:
         return f"unknown record format {form}"
+    if kind not in _KINDS:
+        return f"unknown record kind {kind}: written by a newer version?"
     content_start = note_start + note_length
     end = content_start + length
     if kind == RecordKind.TRAILER:
         content_start, end = start - length, content_start
-    if end > len(view) or content_start < PACK_HEADER_SIZE:
-        return "cut within a content"
-    content = view[content_start : content_start + length]
-    if is_checked and crc32(content) != content_crc:
-        return "the content is damaged"
     location = BlobLocation(header.number, content_start, length)
+    if end > len(view) or content_start < PACK_HEADER_SIZE:
+        return Damage(start, len(view), "cut within a content", note, RecordKind(kind), location)
+    content = view[content_start : content_start + length]
+    # A reference's few octets are checked always: they say where to look.
+    if (is_checked or kind == RecordKind.REFERENCE) and crc32(content) != content_crc:
+        return Damage(start, end, "the content is damaged", note, RecordKind(kind), location)
     if kind == RecordKind.REFERENCE:
         if length != _REFERENCE.size:
             return "the reference is damaged"
@@ -171,7 +200,7 @@ def scan(
             start = found.end
             continue
         following = _find_mark(view, start + 1, header.mark)
-        yield Damage(start, following, found)
+        yield replace(found, end=following) if isinstance(found, Damage) else Damage(start, following, found)
         start = following
 
 
@@ -179,6 +208,8 @@ def _scan_own(view: memoryview, header: PackHeader, *, is_checked: bool) -> Iter
     found = _read_record(view, len(view) - RECORD_HEADER_SIZE, header, is_checked=is_checked)
     if isinstance(found, Record) and found.kind is RecordKind.TRAILER:
         yield found
+    elif isinstance(found, Damage):
+        yield replace(found, start=PACK_HEADER_SIZE, end=len(view))
     else:
         reason = found if isinstance(found, str) else "the trailer is missing"
         yield Damage(PACK_HEADER_SIZE, len(view), reason)

@@ -17,7 +17,7 @@ from posthouse.ports import StoreFault, Transaction
 from posthouse.store.blobs import ledger
 from posthouse.store.blobs.appender import PackAppender
 from posthouse.store.blobs.ledger import PackRow, PackState, StoreState
-from posthouse.store.blobs.record import DamagedPack, PackKind, read_pack_header
+from posthouse.store.blobs.record import DamagedPack, PackKind, read_pack_header, rescue_header
 from posthouse.store.blobs.shelf import LINEAGE, Shelf
 
 Transact = Callable[[Callable[[Transaction], None]], None]
@@ -60,7 +60,8 @@ def check_lineage(shelf: Shelf, state: StoreState) -> None:
         return
     raise StoreFault(
         f"the packs in {shelf.folder} do not belong to this database: it is older than they are, or another's. "
-        "Nothing was changed. Put back the database that belongs to them, or run the restore command."
+        "Nothing was changed. Put back the database that belongs to them; if it is lost, `posthouse rebuild` makes it "
+        "anew from the last snapshot and the packs, `posthouse restore` from a backup."
     )
 
 
@@ -76,9 +77,9 @@ def recover(
     """Make the packs match the rows and let the appender go on where they end. Raises OSError."""
     recovery = Recovery()
     numbers = shelf.numbers()
-    _remove_leftovers(shelf, rows, numbers, recovery)
+    cut = _forgotten_packs(shelf, rows, numbers, transact, recovery)
+    _remove_leftovers(shelf, [*rows, *cut], numbers, recovery)
     present = frozenset(numbers)
-    cut: list[PackRow] = []
     for row in rows:
         if row.number not in present:
             recovery.findings.append(f"pack {row.number} is missing: its letters cannot be read")
@@ -108,7 +109,7 @@ def adopt(shelf: Shelf, rows: list[PackRow], transact: Transact) -> Recovery:
             kind = read_pack_header(view).kind
         except DamagedPack as error:
             recovery.findings.append(f"pack {number} is damaged: {error}")
-            kind = PackKind.LOG
+            kind = _kind(view, number)
         row = known.get(number)
         if row is None or row.state is not PackState.SEALED:
             taken.append(PackRow(number, kind, PackState.SEALED, len(view)))
@@ -119,6 +120,35 @@ def adopt(shelf: Shelf, rows: list[PackRow], transact: Transact) -> Recovery:
 
     transact(record)
     return recovery
+
+
+def _kind(view: memoryview, number: int) -> PackKind:
+    """Of a pack whose header is damaged."""
+    try:
+        return rescue_header(view, number).kind
+    except DamagedPack:
+        return PackKind.LOG
+
+
+def _forgotten_packs(
+    shelf: Shelf, rows: list[PackRow], numbers: list[int], transact: Transact, recovery: Recovery
+) -> list[PackRow]:
+    """Packs whose own row is lost while letters refer to them: damage, and no reason to remove letters."""
+    known = frozenset(row.number for row in rows)
+    unknown = [number for number in numbers if number not in known]
+    found: list[PackRow] = []
+
+    def look(tx: Transaction) -> None:
+        found.extend(
+            PackRow(number, _kind(view := shelf.map(number), number), PackState.SEALED, len(view))
+            for number in unknown
+            if ledger.is_referred(tx, number)
+        )
+
+    if unknown:
+        transact(look)
+    recovery.findings += [f"pack {row.number} has letters and had no row: it got one" for row in found]
+    return found
 
 
 def _remove_leftovers(shelf: Shelf, rows: list[PackRow], numbers: list[int], recovery: Recovery) -> None:

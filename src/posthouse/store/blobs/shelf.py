@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 from pathlib import Path
 
-from posthouse.ports import AppendFile, Disk, Entropy, StoreFault
+from posthouse.ports import AppendFile, DamagedContent, Disk, Entropy, StoreFault
 from posthouse.store.blobs.record import MARK_SIZE, PackHeader, PackKind, pack_header
 from posthouse.store.faults import disk_fault
 from posthouse.store.numbers import Numbers
@@ -76,8 +76,19 @@ class Shelf:
         """Raises StoreFault when the pack is missing or unreadable."""
         try:
             return self.disk.map(self.path(number))
+        except FileNotFoundError:
+            raise DamagedContent(f"pack {number} is missing") from None
         except OSError as error:
             raise disk_fault(f"pack {number} cannot be read", error) from error
+
+    def read(self, number: int, offset: int, length: int) -> bytes:
+        """Octets of a pack, fewer at its end. Raises StoreFault as `map`, and where the disk cannot read them."""
+        try:
+            return self.disk.read(self.path(number), offset, length)
+        except FileNotFoundError:
+            raise DamagedContent(f"pack {number} is missing") from None
+        except OSError as error:
+            raise disk_fault(f"pack {number} cannot be read at {offset}", error) from error
 
     def check_room(self) -> None:
         """Raises StoreFault when content must not be taken in for want of space."""

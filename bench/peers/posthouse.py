@@ -1,0 +1,103 @@
+# SPDX-License-Identifier: Apache-2.0
+"""posthouse itself, started as its operator would: `init`, a settings file, `serve`."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+from argon2 import PasswordHasher
+
+from bench.peers.base import DOMAIN, PASSWORD, USER, Peer, printed
+from posthouse.access import client
+from posthouse.services.passwords import Cost
+
+SETTINGS = """\
+hostname = "mail.{domain}"
+[listen]
+smtp = ["127.0.0.1:{smtp}"]
+pop3 = ["127.0.0.1:{pop3}"]
+[auth]
+plaintext = ["pop3"]
+[smtp]
+max_connections = {connections}
+[pop3]
+max_connections = {connections}
+[process]
+event_loop = "{event_loop}"
+log_format = "json"
+"""
+
+
+class Posthouse(Peer):
+    name = "posthouse"
+    default_loop = "auto"
+
+    def __init__(self, event_loop: str = "") -> None:
+        super().__init__()
+        self.event_loop = event_loop or self.default_loop
+        self.program = Path(sys.executable).with_name("posthouse")
+
+    def launch(self) -> None:
+        data = self.folder / "data"
+        command: list[str | Path] = [
+            self.program,
+            "init",
+            "--data",
+            data,
+            "--hostname",
+            f"mail.{DOMAIN}",
+            "--domain",
+            DOMAIN,
+        ]
+        command += ["--admin", USER, "--password-stdin"]
+        subprocess.run(command, input=PASSWORD.encode(), check=True, capture_output=True)
+        (data / "posthouse.toml").write_text(
+            SETTINGS.format(
+                domain=DOMAIN,
+                smtp=self.smtp_port,
+                pop3=self.pop3_port,
+                event_loop=self.event_loop,
+                connections=max(1000, self.setup.connections + 100),
+            )
+        )
+        asyncio.run(add_accounts(data, [user for user in self.setup.users if user != USER]))
+        self.run([self.program, "serve", "--data", data])
+        self.await_ports(self.smtp_port, self.pop3_port)
+
+    def mailbox(self, user: str) -> tuple[int, int]:
+        """STAT, as a user sees it."""
+        with socket.create_connection(("127.0.0.1", self.pop3_port)) as sock:
+            lines = sock.makefile("rb")
+            lines.readline()
+            for command in (f"USER {user}", f"PASS {PASSWORD}", "STAT"):
+                sock.sendall(command.encode() + b"\r\n")
+                answer = lines.readline()
+                if not answer.startswith(b"+OK"):
+                    raise RuntimeError(f"{command.partition(' ')[0]} for {user}: {answer.decode().strip()}")
+            sock.sendall(b"QUIT\r\n")
+            lines.readline()
+        _, letters, octets = answer.split()[:3]
+        return int(letters), int(octets)
+
+    def version(self) -> str:
+        return printed(self.program, "--version")
+
+
+class PosthouseAsyncio(Posthouse):
+    name = "posthouse, without uvloop"
+    default_loop = "asyncio"
+
+
+async def add_accounts(data: Path, users: list[str]) -> None:
+    """Through the admin API, with one hash for all: hashing each anew would only cost time."""
+    if not users:
+        return
+    cost = Cost()
+    kept = PasswordHasher(time_cost=cost.time, memory_cost=cost.memory, parallelism=cost.lanes).hash(PASSWORD)
+    async with client(data) as api:
+        for user in users:
+            (await api.post("/v1/accounts", json={"address": user, "password_hash": kept})).raise_for_status()

@@ -1,0 +1,28 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Notes beside contents, and the parameters in them: whatever octets stand there, a value or the reader's own error."""
+
+from __future__ import annotations
+
+import msgspec
+
+from fuzz.choices import Choices
+from posthouse.store import notes
+from posthouse.store.queue_rows import unpack_reverse_path
+
+DICTIONARY = "numbers.dict"
+MAX_SIZE = 2000
+
+
+def target(data: bytes) -> None:
+    choices = Choices(data)
+    octets = choices.rest if choices.flag() else data
+    try:
+        note = notes.decode(octets)
+    except msgspec.MsgspecError:
+        pass
+    else:
+        assert notes.decode(notes.encode(note)) == note, "a note changes when it is written and read"
+    try:
+        unpack_reverse_path("", octets)
+    except (msgspec.MsgspecError, ValueError):
+        pass

@@ -1,0 +1,225 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The account: what became of every letter, at one instant, from what people know and what lies on the disks.
+
+Invariant checked: every accepted letter is, for each of its recipients, in the mailbox (or taken from it), in a
+report to its sender, visible in a queue, or dropped by an operator. None is lost or changed, none comes twice
+where the protocol can exclude it, nothing arrives that nobody sent, and a report never answers a report.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+
+from posthouse.mail.dsn import Action
+from posthouse.mail.dsn_reader import ReadDsn, parse_dsn
+from posthouse.mail.header import scan_header
+from posthouse.sim.ledger import Finding, Ledger, bare
+from posthouse.sim.people import Sent, is_uncertain
+from posthouse.sim.records import Records
+from posthouse.sim.strangers_client import SMUGGLED_ID, SentLetter
+from posthouse.store.messages import unique_id
+
+Key = tuple[str, str]  # a Message-ID without brackets, and a recipient
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What one stored letter is."""
+
+    message_id: str
+    report: ReadDsn | None
+
+
+@dataclass(slots=True)
+class Fates:
+    """Where every letter is. Sets of names of copies, as dicts: their order is that of the disks."""
+
+    copies: dict[Key, dict[str, None]] = field(default_factory=dict)
+    waiting: dict[Key, int] = field(default_factory=dict)
+    reports: dict[Key, dict[str, str]] = field(default_factory=dict)  # final ones -> who has them
+    findings: list[Finding] = field(default_factory=list)
+
+
+@dataclass(slots=True)
+class Account:
+    """What became of a world. `findings` empty is good."""
+
+    letters: int = 0
+    accepted: int = 0
+    delivered: int = 0
+    reported: int = 0
+    waiting: int = 0
+    dropped: int = 0
+    duplicates: int = 0  # copies beyond the first, each of them excused
+    days: float = 0.0
+    findings: list[Finding] = field(default_factory=list)
+
+
+class Accountant:
+    """Remembers what stored letters are, so that each is parsed once."""
+
+    def __init__(self, ledger: Ledger) -> None:
+        self._ledger = ledger
+        self._facts: dict[str, Facts] = {}
+        self._strange: dict[str, SentLetter] = {}
+
+    def account(self, records: Mapping[str, Records]) -> Account:
+        """`records`: of every server, by its name, of this instant."""
+        self._strange = {bare(each.message_id): each for who in self._ledger.strangers for each in who.sent}
+        fates = self._fates(records)
+        doubts = self._doubts(records)
+        account = Account(letters=len(self._ledger.letters), findings=fates.findings)
+        for sent in self._ledger.letters.values():
+            for recipient in sent.recipients:
+                self._settle(account, fates, doubts, sent, recipient)
+        for each in self._strange.values():
+            self._settle_strange(account, fates, each)
+        return account
+
+    # --- where everything is ----------------------------------------------------------------------
+
+    def _fates(self, records: Mapping[str, Records]) -> Fates:
+        fates = Fates()
+        for server, rows in records.items():
+            self._look_at_mailboxes(fates, server, rows)
+            self._look_at_queue(fates, server, rows)
+        for person in self._ledger.people.values():
+            for name, octets in person.taken.items():
+                self._add(fates, person.name, f"{person.home}/{name}", octets)
+        for stranger in self._ledger.strangers:
+            for number, kept in enumerate(stranger.kept):
+                name = f"{stranger.hostname}/{number}"
+                for recipient in kept.recipients:
+                    self._add(fates, recipient, name, kept.content)
+        return fates
+
+    def _look_at_mailboxes(self, fates: Fates, server: str, rows: Records) -> None:
+        for each in rows.placements:
+            owner = rows.accounts[each.account].name
+            octets = each.prefix + rows.octets(each.place)
+            if len(octets) != each.size:
+                fates.findings.append(
+                    Finding(f"{server}: a letter of {owner} has {len(octets)} octets, its row says {each.size}")
+                )
+            facts = self._add(fates, owner, f"mail.{owner.partition('@')[2]}/{unique_id(each.email)}", octets)
+            if facts.report is not None and each.reverse_path:
+                fates.findings.append(Finding(f"{server}: a report came from {each.reverse_path}, not from <>"))
+
+    def _look_at_queue(self, fates: Fates, server: str, rows: Records) -> None:
+        for row in rows.queue:
+            if row.state not in ("due", "claimed", "held"):
+                continue
+            key = bare(row.message_id), row.address
+            fates.waiting[key] = fates.waiting.get(key, 0) + 1
+            if not row.reverse_path:  # a report on its way; the content is behind the letter's own prefix
+                name = f"{server}/queue/{row.letter}"
+                facts = self._know(name, rows.octets(row.place))
+                self._report(fates, facts, name, row.address)
+
+    def _add(self, fates: Fates, owner: str, name: str, octets: bytes) -> Facts:
+        """A letter in a mailbox, by a name that no other has."""
+        facts = self._know(name, octets)
+        key = facts.message_id, owner
+        if name in fates.copies.setdefault(key, {}):
+            return facts  # taken away, and still there: the answer to QUIT was lost
+        fates.copies[key][name] = None
+        if facts.report is not None:
+            self._report(fates, facts, name, owner)
+            return facts
+        written = self._ledger.letters.get(facts.message_id) or self._strange.get(facts.message_id)
+        if written is None or SMUGGLED_ID in facts.message_id:
+            fates.findings.append(Finding(f"{owner} has a letter that nobody sent: {name}", facts.message_id))
+        elif not octets.endswith(written.octets):
+            fates.findings.append(
+                Finding(f"<{facts.message_id}> is not what was written in {owner}'s mailbox", facts.message_id)
+            )
+        elif isinstance(written, Sent) and owner not in written.recipients:
+            fates.findings.append(Finding(f"{owner} has <{facts.message_id}>, which is for others", facts.message_id))
+        return facts
+
+    def _know(self, name: str, octets: bytes) -> Facts:
+        facts = self._facts.get(name)
+        if facts is None:
+            facts = self._facts[name] = Facts(scan_header(octets).message_id.decode(), parse_dsn(octets))
+        return facts
+
+    def _report(self, fates: Fates, facts: Facts, name: str, owner: str) -> None:
+        assert facts.report is not None, f"{name} came from <> and is no report"
+        about = facts.report.original_message_id.decode()
+        sent = self._ledger.letters.get(about)
+        if sent is None:
+            fates.findings.append(Finding(f"{owner} has a report about <{about}>, which nobody wrote: {name}", about))
+            return
+        # A report whose reader is disabled goes to the postmaster.
+        if owner != sent.sender and sent.sender not in self._ledger.disabled:
+            fates.findings.append(Finding(f"{owner} has a report for {sent.sender} about <{about}>", about))
+        for each in facts.report.recipients:
+            if each.action is Action.FAILED:
+                fates.reports.setdefault((about, each.final_recipient), {})[name] = owner
+
+    # --- what may be twice ------------------------------------------------------------------------
+
+    def _doubts(self, records: Mapping[str, Records]) -> dict[Key, int]:
+        doubts = dict(self._ledger.doubts)
+        for rows in records.values():
+            for key in _unanswered(rows):
+                doubts[key] = doubts.get(key, 0) + 1
+        return doubts
+
+    # --- one letter -------------------------------------------------------------------------------
+
+    def _settle(self, account: Account, fates: Fates, doubts: Mapping[Key, int], sent: Sent, recipient: str) -> None:
+        message_id = bare(sent.message_id)
+        key = message_id, recipient
+        copies, reports = len(fates.copies.get(key, ())), len(fates.reports.get(key, ()))
+        may_be = sent.copies(recipient)
+        what = f"<{message_id}> from {sent.sender} to {recipient}"
+        if copies + reports and not may_be and key not in fates.waiting:
+            account.findings.append(Finding(f"{what} was not accepted, and came all the same", message_id))
+        room = max(1, may_be) + doubts.get(key, 0)
+        if copies > room or reports > room:
+            account.findings.append(
+                Finding(f"{what} came {copies} times, with {reports} reports, at most {room} may be", message_id)
+            )
+        elif copies > 1:
+            account.duplicates += copies - 1
+        if copies and reports and room < 2:
+            account.findings.append(Finding(f"{what} has arrived, and its sender was told that it has not", message_id))
+        if recipient not in sent.accepted:
+            return
+        account.accepted += 1
+        if copies:
+            account.delivered += 1
+        elif reports:
+            account.reported += 1
+        elif key in fates.waiting:
+            account.waiting += 1
+        elif key in self._ledger.dropped:
+            account.dropped += 1
+        else:
+            account.findings.append(Finding(f"{what} is lost", message_id))
+
+    @staticmethod
+    def _settle_strange(account: Account, fates: Fates, sent: SentLetter) -> None:
+        message_id = bare(sent.message_id)
+        copies = len(fates.copies.get((message_id, sent.recipient), ()))
+        if sent.is_acknowledged and not copies:
+            account.findings.append(
+                Finding(f"<{message_id}> of a stranger to {sent.recipient} is lost: {sent}", message_id)
+            )
+        if copies > 1 or (copies and not sent.is_acknowledged and not sent.is_uncertain):
+            account.findings.append(
+                Finding(f"<{message_id}> of a stranger came {copies} times to {sent.recipient}: {sent}", message_id)
+            )
+
+
+def _unanswered(rows: Records) -> Iterator[Key]:
+    """Of each attempt after which nobody knows whether the other side has the letter."""
+    for attempt in rows.attempts:
+        if attempt.letter is None:
+            continue
+        message_id = bare(rows.message_ids.get(attempt.letter, ""))
+        for outcome, recipients in attempt.results:
+            if is_uncertain(outcome):
+                yield from ((message_id, recipient) for recipient in recipients)

@@ -1,0 +1,28 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a server of the world is, before it is there."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """`accounts`: address and password. `settings`: sections of posthouse.toml. `quotas`: octets, by address.
+
+    `records_disk`: every write is recorded, so that its power can be cut; that costs time.
+    """
+
+    name: str
+    domain: str
+    address: str
+    accounts: Mapping[str, str]
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    quotas: Mapping[str, int] = field(default_factory=dict)
+    records_disk: bool = False
+
+    @property
+    def hostname(self) -> str:
+        return f"mail.{self.domain}"

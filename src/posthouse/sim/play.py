@@ -1,0 +1,159 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A play in a world: servers, strangers and people, the ledger, and the checks at every start and at the end.
+
+Invariant: the checks look at one instant of the whole world; whatever they find is kept with the time at which it
+was found, and found once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+
+from posthouse.sim import punctuality, records
+from posthouse.sim.accounting import Account, Accountant
+from posthouse.sim.books import Books
+from posthouse.sim.ledger import Finding, Ledger, bare
+from posthouse.sim.people import MailboxFault, Person
+from posthouse.sim.plan import Plan
+from posthouse.sim.punctuality import Watch
+from posthouse.sim.records import Records
+from posthouse.sim.station import Station, StationDown
+from posthouse.sim.strangers import Stranger
+from posthouse.sim.world import DAY, World
+
+
+class Play:
+    def __init__(self, world: World, plans: Sequence[Plan], strangers: Sequence[tuple[str, str]] = ()) -> None:
+        """`strangers`: address and domain of each server that is not posthouse."""
+        self.world = world
+        self.chance = world.chance
+        self.stations = [world.add(plan) for plan in plans]
+        self.people: list[Person] = list(world.people.values())
+        self.ledger = Ledger(world.people)
+        self.ledger.strangers += [self._stranger(*each) for each in strangers]
+        self.findings: list[Finding] = []
+        self._accountant = Accountant(self.ledger)
+        self._books = {station.plan.name: Books(station.plan.name) for station in self.stations}
+        self._down: dict[str, Records] = {}  # what the rows of servers that are down said
+        for station in self.stations:
+            station.before_end = lambda station=station: self._before_end(station)  # type: ignore[misc]  # a default
+
+    def _stranger(self, address: str, domain: str) -> Stranger:
+        world = self.world
+        return Stranger(
+            address,
+            f"mx.{domain}",
+            domain,
+            network=world.network,
+            dns=world.dns,
+            seed=str(world.seed),
+            note=world.note,
+        )
+
+    # --- servers up and down ----------------------------------------------------------------------
+
+    async def begin(self) -> None:
+        for stranger in self.ledger.strangers:
+            await stranger.start()
+        for station in self.stations:
+            await station.start()
+
+    async def start(self, station: Station) -> None:
+        """Start it again, and look at everything."""
+        self.world.note(f"{station.plan.name} starts")
+        self._down.pop(station.plan.name, None)
+        await station.start()
+        await self.check(f"after a start of {station.plan.name}")
+        try:
+            self._find([Finding(text) for text in await station.findings()], "after a start")
+        except StationDown:
+            return
+
+    def _before_end(self, station: Station) -> None:
+        """What it is sending now may have arrived without its knowing."""
+        if station.is_up:
+            self.ledger.doubt(records.claimed(station.folder))
+
+    # --- looking ----------------------------------------------------------------------------------
+
+    async def check(self, when: str) -> Account:
+        """The account of this instant; what is wrong goes to `findings`."""
+        rows = {station.plan.name: self._rows(station) for station in self.stations}
+        account = self._accountant.account(rows)
+        found = list(account.findings)
+        for station in self.stations:
+            found += self._check(station, rows[station.plan.name])
+        self._find(found, when)
+        return account
+
+    def _rows(self, station: Station) -> Records:
+        name = station.plan.name
+        if station.is_up:
+            return records.read(station.folder, is_up=True)
+        if name not in self._down:
+            self._down[name] = records.read(station.folder, is_up=False)
+        return self._down[name]
+
+    def _check(self, station: Station, rows: Records) -> list[Finding]:
+        name, now = station.plan.name, self.world.now
+        owner = station.house.settler.owner if station.is_up else None
+        texts = self._books[name].check(rows, owner)
+        retried = self.ledger.retried.get(name, [])
+        busy: tuple[str, ...] = ()
+        if station.is_up:
+            busy = tuple(station.house.relay.state().destinations)
+        watch = Watch(now, station.started_at, busy, retried)
+        if station.is_up:
+            texts += [f"{name}: {text}" for text in punctuality.lateness(rows, watch)]
+        texts += [f"{name}: {text}" for text in punctuality.haste(rows, watch)]
+        return [Finding(text, _letter_in(text)) for text in texts]
+
+    def _find(self, found: Sequence[Finding], when: str) -> None:
+        known = {each.text for each in self.findings}
+        for each in found:
+            if each.text not in known:
+                self.world.note(f"WRONG {when}: {each.text}")
+                self.findings.append(each)
+
+    # --- the end ----------------------------------------------------------------------------------
+
+    async def end(self) -> Account:
+        """Everything is up and has settled: the last account, and what is left open."""
+        account = await self.check("at the end")
+        for station in self.stations:
+            self._find([Finding(text) for text in await station.findings()], "at the end")
+        await self._compare_with_pop3()
+        for stranger in self.ledger.strangers:
+            stranger.end()
+        account.days = self.world.now / DAY
+        account.findings = self.findings
+        return account
+
+    async def _compare_with_pop3(self) -> None:
+        """What a person is shown is what lies on the disk."""
+        for person in self.people:
+            try:
+                found = await person.visit(lambda _: False)
+            except MailboxFault as fault:
+                self._find([Finding(f"{person.name} cannot read: {fault}")], "at the end")
+                continue
+            station = next(each for each in self.stations if each.plan.hostname == person.home)
+            rows = records.read(station.folder, is_up=True)
+            inbox = {
+                f"e{each.email:x}": each.prefix + rows.octets(each.place)
+                for each in rows.placements
+                if rows.accounts[each.account].name == person.name and rows.mailboxes[each.mailbox].name == "INBOX"
+            }
+            shown = {each.unique_id: each.octets for each in found}
+            if shown != inbox:
+                self._find([Finding(f"POP3 shows {person.name} something else than lies in the mailbox")], "at the end")
+
+    async def sleep_until(self, at: float) -> None:
+        await asyncio.sleep(max(0.0, at - self.world.now))
+
+
+def _letter_in(text: str) -> str:
+    """The Message-ID that a sentence names, if it does."""
+    inner, bracket, _ = text.partition("<")[2].partition(">")
+    return bare(inner) if bracket else ""

@@ -1,0 +1,145 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Strangers: mail servers of the world that are not posthouse, and have manners of their own.
+
+Invariant: a stranger shares no code of protocols with the servers that it meets, and knows for itself what it
+kept and what it was promised: `kept` and `sent` are the evidence at the end of a world.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from random import Random
+
+from posthouse.sim.dns import WorldDns, WorldResolver
+from posthouse.sim.loop import Life
+from posthouse.sim.network import Network
+from posthouse.sim.strangers_client import Call, Conversation, SentLetter, compose
+from posthouse.sim.strangers_manners import GOOD, Act, Manners, Stage
+from posthouse.sim.strangers_server import KeptLetter, StrangeSession
+from posthouse.sim.strangers_wire import Wire
+
+SMTP_PORT = 25
+
+
+class Stranger:
+    """`hostname` is in DNS at `address`, and the MX of `domain`, from the beginning."""
+
+    def __init__(
+        self,
+        address: str,
+        hostname: str,
+        domain: str,
+        *,
+        network: Network,
+        dns: WorldDns,
+        seed: str,
+        manners: Manners = GOOD,
+        note: Callable[[str], None] = lambda _text: None,
+    ) -> None:
+        """`note` is told of each thing that goes wrong here, for the world's log."""
+        self.address = address
+        self.hostname = hostname
+        self.domain = domain
+        self.kept: list[KeptLetter] = []
+        self.sent: list[SentLetter] = []
+        self.note = note
+        self._network = network
+        self._loop = network.loop
+        self._resolver = WorldResolver(dns)
+        self._chance = Random(f"{seed}/{hostname}")  # noqa: S311 - reproducible on purpose
+        self._life: Life | None = None
+        # Letters are written by a program of its own, which a stop of the server does not end.
+        self._writer = Life(f"{hostname} (writing)", address)
+        self._written = 0
+        self._greylist: dict[tuple[str, str, str], float] = {}  # when first seen
+        self._times: dict[int, int] = {}  # habit, by its number -> how often it has come
+        self._manners = manners
+        dns.add_host(hostname, address)
+        dns.add_mx(domain, hostname)
+
+    # --- as a server ------------------------------------------------------------------------------
+
+    @property
+    def manners(self) -> Manners:
+        return self._manners
+
+    @manners.setter
+    def manners(self, manners: Manners) -> None:
+        """From now on, also in sessions that are open."""
+        self._manners = manners
+        self._times.clear()
+
+    @property
+    def is_up(self) -> bool:
+        return self._life is not None
+
+    @property
+    def now(self) -> float:
+        return self._loop.time()
+
+    async def start(self) -> None:
+        assert self._life is None, f"{self.hostname} is up"
+        self._life = Life(self.hostname, self.address)
+        listening = self._loop.create_server(self._welcome, self.address, SMTP_PORT)
+        await self._loop.create_task(listening, context=self._life.context)
+
+    def stop(self) -> None:
+        """At once, whatever it is doing; what it kept it keeps."""
+        life, self._life = self._life, None
+        if life is not None:
+            self._loop.end(life)
+            self._network.end(life)
+
+    def end(self) -> None:
+        """The end of the world: nothing of it runs any more."""
+        self.stop()
+        self._loop.end(self._writer)
+        self._network.end(self._writer)
+
+    def _welcome(self) -> Wire:
+        return _Door(self)
+
+    def act(self, stage: Stage) -> Act | None:
+        for number, habit in enumerate(self._manners.habits):
+            times = self._times.get(number, 0)
+            if habit.stage is not stage or (habit.times is not None and times >= habit.times):
+                continue
+            if habit.chance >= 1.0 or self._chance.random() < habit.chance:
+                self._times[number] = times + 1
+                return habit.act
+        return None
+
+    def is_greylisted(self, client: str, reverse_path: str, recipient: str) -> bool:
+        if self._manners.greylist is None:
+            return False
+        first = self._greylist.setdefault((client, reverse_path, recipient), self.now)
+        return self.now - first < self._manners.greylist
+
+    # --- as a client ------------------------------------------------------------------------------
+
+    async def write(self, to: str, letter: bytes | None = None, call: Call = Call.POLITE) -> SentLetter:
+        """Send a letter (None: one of its own) to the mail host of that address, and remember what came of it.
+        Whatever the host does, this ends, at the latest some minutes after its last word."""
+        self._written += 1
+        octets = compose(self._written, self.domain, to) if letter is None else letter
+        sent = SentLetter(to, octets, call, at=self.now)
+        self.sent.append(sent)
+        conversation = Conversation(sent, self.hostname, self.domain, self._resolver, self._chance)
+        await self._loop.create_task(conversation.run(), context=self._writer.context)
+        self.note(f"{self.hostname} sent {sent}")
+        return sent
+
+
+class _Door(Wire):
+    """A connection to a stranger, with the task that serves it."""
+
+    def __init__(self, stranger: Stranger) -> None:
+        super().__init__()
+        self._stranger = stranger
+        self._task: asyncio.Task[None] | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        super().connection_made(transport)
+        # Kept, since the loop alone does not keep tasks from the garbage collector.
+        self._task = asyncio.get_running_loop().create_task(StrangeSession(self._stranger, self).run())

@@ -1,0 +1,133 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Playing many trials of a disk in several processes, and what they have in common.
+
+Invariant: a trial is a function of its number, so a failure prints the command that plays it again.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Callable, Coroutine, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor, as_completed
+from dataclasses import dataclass, field
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any, TypeVar
+
+import structlog
+
+from posthouse.app import House
+from posthouse.ports import StoreFault
+from posthouse.sim.promises import Promises
+from posthouse.sim.verdict import judge
+from posthouse.sim.workload import HOUR, Premises
+
+T = TypeVar("T")
+
+DAY = 24 * HOUR
+MAX_TOLD = 20  # failures that are printed in full
+MEMORY = Path("/dev/shm")  # noqa: S108 - a file system in memory, where there is one
+
+
+@dataclass(slots=True)
+class Outcome:
+    """What some trials came to. `faults`: the number of a trial and what was wrong after it."""
+
+    trials: int = 0
+    faults: list[tuple[int, str]] = field(default_factory=list)
+    survived: Counter[str] = field(default_factory=Counter)
+
+    def add(self, other: Outcome) -> None:
+        self.trials += other.trials
+        self.faults += other.faults
+        self.survived += other.survived
+
+
+def scratch() -> tempfile.TemporaryDirectory[str]:
+    """In memory where that is possible: nothing here needs to outlive the program."""
+    return tempfile.TemporaryDirectory(prefix="posthouse-trial-", dir=MEMORY if MEMORY.is_dir() else None)
+
+
+def quietly() -> None:
+    """A server in trouble logs a lot; here the trouble is wanted."""
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
+
+
+# --- looking ----------------------------------------------------------------------------------------
+
+
+def start_and_judge(seed: str, home: Path, promises: Promises, *, is_strict: bool = True) -> list[str]:
+    """Start on what lies there; everything that is wrong."""
+    premises = Premises(seed, home, lambda _entry: None)
+
+    async def look() -> list[str]:
+        await premises.start()
+        wrong: list[str] = await premises.inside(judge(premises.house, promises, is_strict=is_strict))
+        return wrong
+
+    try:
+        return run_to_end(premises, look()) + premises.loop.faults
+    except StoreFault as fault:
+        return [f"it does not start: {fault}"]
+
+
+async def unsettled(house: House) -> list[str]:
+    """What is still on its way after longer than the queue keeps anything, other than by an operator's wish."""
+    states = "SELECT address, state FROM queue_recipient WHERE state IN ('due', 'claimed')"
+    rows = await house.database.read(lambda reader: reader.rows(states))
+    return [f"the queue never lets go of {address}, which is {state}" for address, state in rows]
+
+
+def run_to_end(premises: Premises, work: Coroutine[Any, Any, T]) -> T:
+    try:
+        return premises.loop.run(work)
+    finally:
+        premises.leave()
+
+
+# --- many -------------------------------------------------------------------------------------------
+
+
+def run_trials(
+    play: Callable[[int, int], Outcome], pieces: Sequence[tuple[int, int]], wanted: int, jobs: int, option: str
+) -> int:
+    """Play the pieces, tell how it goes and how it ended; the exit code. `option`: of `posthouse sim`."""
+    started = time.monotonic()
+    total = Outcome()
+    if jobs <= 1:
+        for first, count in pieces:
+            _told(total, play(first, count), wanted, option)
+    else:
+        # Not by fork: the parent may have threads, and SQLite's file systems are not made for it.
+        with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
+            futures: list[Future[Outcome]] = [pool.submit(play, first, count) for first, count in pieces]
+            for done in as_completed(futures):
+                _told(total, done.result(), wanted, option)
+    return _summary(total, time.monotonic() - started, option)
+
+
+def _told(total: Outcome, more: Outcome, wanted: int, option: str) -> None:
+    total.add(more)
+    for number, text in more.faults[:MAX_TOLD]:
+        print(f"\n{number}: {text}\n  {again(number, option)}")
+    failed = len({number for number, _ in total.faults})
+    print(f"\r{total.trials} of {wanted} {option}, {failed} failed", end="", file=sys.stderr)
+
+
+def _summary(total: Outcome, seconds: float, option: str) -> int:
+    failed = sorted({number for number, _ in total.faults})
+    print(file=sys.stderr)
+    print(f"{total.trials} {option} in {seconds:.0f} s, {len(failed)} of them with something lost or wrong")
+    for what, count in sorted(total.survived.items()):
+        print(f"{count:8d}  {what}")
+    for number in failed[:MAX_TOLD]:
+        print(f"  {again(number, option)}")
+    return 1 if failed else 0
+
+
+def again(number: int, option: str) -> str:
+    return f"again: posthouse sim --{option} 1 --from {number}"

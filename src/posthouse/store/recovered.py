@@ -1,0 +1,185 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Accounts, domains and mailboxes that are known by their ids alone: what the notes tell of their names.
+
+Invariant: a recovered account keeps its id and takes letters, and nobody can log in before an administrator sets a
+password. A recovered mailbox keeps its id; where its name is not known it lies below "Recovered".
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+
+from posthouse.mail.address import Address, AddressError, Domain, parse_address
+from posthouse.ports import Reader, Transaction
+from posthouse.store import directory, lookup, mailboxes
+from posthouse.store.notes import Note, PlacedNote
+from posthouse.store.numbers import SEQUENCE_BITS
+
+FOLDER = "Recovered"
+# An address under which an account has sent is its own; one under which it got letters may be an alias.
+SENT_WEIGHT = 1_000
+
+_DELIVERED_TO = re.compile(rb"^Delivered-To: ([^\r\n]+)\r\n", re.MULTILINE)
+
+
+@dataclass(slots=True)
+class Names:
+    """Which addresses the notes name for which account id: how often, with what weight."""
+
+    votes: dict[int, dict[str, int]] = field(default_factory=dict)
+
+    def learn(self, note: Note) -> None:
+        for placed in note.placed:
+            votes = self.votes.setdefault(placed.account, {})
+            match = _DELIVERED_TO.search(placed.prefix)
+            if match:
+                text = match[1].decode("utf-8", "replace")
+                votes[text] = votes.get(text, 0) + 1
+        queued = note.queued
+        if queued is not None and queued.account is not None and queued.reverse_path:
+            votes = self.votes.setdefault(queued.account, {})
+            votes[queued.reverse_path] = votes.get(queued.reverse_path, 0) + SENT_WEIGHT
+
+    def address_of(self, reader: Reader, account: int) -> Address | None:
+        """The best address for an account that nobody has yet: one that no other account got letters under, rather
+        than one that several did (an alias)."""
+        own = self.votes.get(account, {})
+
+        def rank(text: str) -> tuple[int, int, str]:
+            others = sum(votes.get(text, 0) for other, votes in self.votes.items() if other != account)
+            return others, -own[text], text
+
+        for text in sorted(own, key=rank):
+            address = _address(text)
+            if address is not None and not _is_taken(reader, address):
+                return address
+        return None
+
+
+def _address(text: str) -> Address | None:
+    try:
+        address = parse_address(text.strip())
+    except AddressError:
+        return None
+    return None if address.domain.is_literal else address
+
+
+def _is_taken(reader: Reader, address: Address) -> bool:
+    found = lookup.find_domain(reader, address.domain.name)
+    if found is None:
+        return False
+    taken = reader.row(
+        "SELECT 1 FROM address WHERE domain = :domain AND local_part = :local_part",
+        domain=found.id,
+        local_part=lookup.fold(address.local_part),
+    )
+    return taken is not None or found.name != address.domain.name
+
+
+def account(tx: Transaction, number: int, names: Names, home: Domain, now: float) -> str | None:
+    """Make an account with this id if there is none; its name, or None when it was there.
+
+    `home`: where an account gets its address whose own nobody knows.
+    """
+    if tx.row("SELECT 1 FROM account WHERE id = :id", id=number) is not None:
+        return None
+    address = names.address_of(tx, number) or Address(f"recovered-{number:x}", home)
+    if lookup.find_domain(tx, address.domain.name) is None:
+        directory.add_domain(tx, address.domain, now)
+    made = directory.add_account(tx, address, now)
+    # Rows are inserted under the new id first because the address refers to it; then all of them take the old one.
+    tx.run(
+        "INSERT INTO account (id, tenant, name, state, language, created_at, modseq)"
+        " SELECT :id, tenant, name || ' ', state, language, created_at, modseq FROM account WHERE id = :made",
+        id=number,
+        made=made,
+    )
+    for table in ("address", "mailbox", "journal"):
+        tx.run(f"UPDATE {table} SET account = :id WHERE account = :made", id=number, made=made)  # noqa: S608 - constants
+    tx.run("DELETE FROM account WHERE id = :made", made=made)
+    tx.run("UPDATE account SET name = :name WHERE id = :id", id=number, name=str(address))
+    return str(address)
+
+
+def mailbox(tx: Transaction, placed: PlacedNote, *, is_new_account: bool, now: float) -> str | None:
+    """Make the mailbox of a place if there is none; its name, or None when it was there.
+
+    An account's first mailboxes got the ids right behind its own (directory.add_account), unless a millisecond
+    ended in between; letters that came by mail are in the INBOX.
+    """
+    row = tx.row("SELECT account FROM mailbox WHERE id = :id", id=placed.mailbox)
+    if row is not None:
+        return None
+    if is_new_account and (name := _first_name(tx, placed)) is not None:
+        tx.run(
+            "UPDATE mailbox SET id = :id WHERE account = :account AND name = :name",
+            id=placed.mailbox,
+            account=placed.account,
+            name=name,
+        )
+        return name
+    return other_mailbox(tx, placed.account, placed.mailbox, now)
+
+
+def _first_name(tx: Transaction, placed: PlacedNote) -> str | None:
+    """Which of the first mailboxes has this id; None where that cannot be known, or another has that name already."""
+    place = placed.mailbox - placed.account - 2  # the account's id, its address's, then the mailboxes'
+    if 0 <= place < len(mailboxes.FIRST_MAILBOXES):
+        name = mailboxes.FIRST_MAILBOXES[place][0]
+    elif _DELIVERED_TO.search(placed.prefix):
+        name = mailboxes.INBOX
+    else:
+        return None
+    held = tx.row(
+        "SELECT mailbox.id, total FROM mailbox WHERE account = :account AND name = :name",
+        account=placed.account,
+        name=name,
+    )
+    is_free = held is not None and not tx.row("SELECT 1 FROM placement WHERE mailbox = :id LIMIT 1", id=held[0])
+    return name if is_free else None
+
+
+def other_mailbox(tx: Transaction, owner: int, number: int, now: float) -> str:
+    """A mailbox below "Recovered" with this id, named by the time when it had been made (ids tell it)."""
+    made_at = datetime.fromtimestamp((number >> SEQUENCE_BITS) / 1000, UTC)
+    base = name = f"{FOLDER}/made {made_at:%Y-%m-%d %H.%M}"
+    count = 1
+    while mailboxes.by_name(tx, owner, name) is not None:
+        count += 1
+        name = f"{base} ({count})"
+    made = mailboxes.create(tx, owner, name, now, is_subscribed=True)
+    tx.run("UPDATE mailbox SET id = :id WHERE id = :made", id=number, made=made.id)
+    tx.run("UPDATE journal SET mailbox = :id WHERE mailbox = :made", id=number, made=made.id)
+    return name
+
+
+def home(tx: Reader, hostname: str) -> Domain:
+    """Where accounts without a known address go: the first domain, or the host's own name."""
+    row = tx.row("SELECT name FROM domain WHERE alias_of IS NULL ORDER BY id LIMIT 1")
+    return Domain.parse(hostname if row is None else row[0])
+
+
+def furnish(
+    tx: Transaction, places: Iterable[PlacedNote], names: Names, home: Domain, fresh: set[int], now: float
+) -> list[str]:
+    """Accounts and mailboxes for these places; what was made, in words. `fresh`: accounts that were made so (grows)."""
+    said: list[str] = []
+    for placed in places:
+        said += furnish_account(tx, placed.account, names, home, fresh, now)
+        box = mailbox(tx, placed, is_new_account=placed.account in fresh, now=now)
+        if box is not None and box.startswith(FOLDER):
+            owner = tx.row("SELECT name FROM account WHERE id = :id", id=placed.account)
+            said.append(f"mailbox {box} of {owner[0] if owner else '?'}: its own name is not known")
+    return said
+
+
+def furnish_account(tx: Transaction, number: int, names: Names, home: Domain, fresh: set[int], now: float) -> list[str]:
+    """The account itself, when it is not there; as `furnish`."""
+    name = account(tx, number, names, home, now)
+    if name is None:
+        return []
+    fresh.add(number)
+    return [f"account {name}: it has no password, `posthouse account password {name}` sets one"]
