@@ -68,12 +68,13 @@ class DnsResolver:
                 found += sorted(ipaddress.ip_address(record.address) for record in answer.records)
         if found:
             return found
-        if isinstance(wide, Missing) or isinstance(narrow, Missing):
-            # RFC 8020 §2: NXDOMAIN is about the name, whatever type was asked for.
-            raise NameNotFound(host)
+        # RFC 8020 §2: NXDOMAIN is about the name, whatever type was asked for. Yet some name servers say it to AAAA
+        # alone, so it is believed only when the other question was answered too.
         for answer in (wide, narrow):
             if isinstance(answer, Faulty):
                 raise ResolverFault(f"{host}: {answer.reason}")
+        if isinstance(wide, Missing) or isinstance(narrow, Missing):
+            raise NameNotFound(host)
         return []
 
     async def txt(self, name: str) -> list[bytes]:

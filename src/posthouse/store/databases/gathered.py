@@ -15,8 +15,8 @@ from functools import lru_cache
 from posthouse.ports import Value
 
 # Rows in one statement: any number is a sum of these, and each is one entry of the statement cache per table.
-CHUNKS = (64, 16, 4, 2, 1)
-SHAPES = 256  # texts kept; the house has about ten such inserts, in five sizes
+CHUNKS = (64, 32, 16, 8, 4, 2, 1)
+SHAPES = 256  # texts kept; the house has about ten such inserts, in seven sizes
 
 _INSERT = re.compile(r"(INSERT INTO (\w+) \([\w, ]+\) VALUES )(\([^()]*\))")
 _PARAMETER = re.compile(r":(\w+)")
