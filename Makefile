@@ -1,9 +1,9 @@
-# make setup | up | demo | test | quick | check | bench | test-interop | lock
+# make setup | up | demo | test | quick | check | bench | fuzz | test-interop | lock
 PYTHON ?= python3
 BIN := .venv/bin
 DATA ?= var/posthouse
 
-.PHONY: setup setup-dev up demo test quick check bench test-interop lock reference clean
+.PHONY: setup setup-dev up demo test quick check bench fuzz test-interop lock reference clean
 
 setup: ; @$(PYTHON) tools/bootstrap.py
 setup-dev: ; @$(PYTHON) tools/bootstrap.py --dev
@@ -33,9 +33,12 @@ test-interop: setup-dev  ## real peers and clients from Debian and PyPI; install
 	@sh tools/install_interop.sh
 	@$(BIN)/pytest -m interop -rs
 
-bench: setup-dev   ## posthouse beside Postfix + Dovecot in one run; writes bench/results/
+bench: setup-dev   ## posthouse beside its peers in one run, into bench/results/; BENCH="--budget-minutes 20" for less
 	@sh tools/install_interop.sh bench
-	@$(BIN)/python -m bench
+	@$(BIN)/python -m bench $(BENCH)
+
+fuzz: setup-dev    ## every night: ten minutes over all targets; finds are kept in fuzz/crashes and told
+	@$(BIN)/python -m fuzz all --minutes 10
 
 reference: setup-dev ## regenerate docs/reference from the code
 	@$(BIN)/python tools/reference.py

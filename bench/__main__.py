@@ -10,6 +10,7 @@ python -m bench --publish                    put the last results into docs/perf
 from __future__ import annotations
 
 import argparse
+import signal
 import sys
 import tempfile
 import time
@@ -23,7 +24,7 @@ from bench.report import Report
 from bench.results import Run, load
 
 RESULTS = Path(__file__).parent / "results"
-RESULTS_FILE = RESULTS / "results.json"
+RESULTS_FILE = "results.json"
 MEMORY_FILE_SYSTEMS = ("tmpfs", "ramfs")
 
 
@@ -38,6 +39,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--seconds", type=float, default=planning.DEFAULT_SECONDS, help="of load in one run, about")
     parser.add_argument("--budget-minutes", "--minutes-budget", type=float, default=None, help="for everything")
     parser.add_argument("--quick", action="store_true", help="the smallest counts: shows that it works, nothing else")
+    parser.add_argument("--into", type=Path, default=RESULTS, help="folder of the results")
     parser.add_argument("--plan", action="store_true", help="tell what would be measured and how long, and end")
     parser.add_argument("--report", action="store_true", help="write the report of the last results anew, and end")
     parser.add_argument("--publish", action="store_true", help="put the last results into docs/performance.md, and end")
@@ -66,26 +68,26 @@ def tell(plan: planning.Plan) -> None:
         print(f"no time for {family}: {cell}")
 
 
-def write(run: Run, wanted: list[Family]) -> str:
+def write(run: Run, wanted: list[Family], into: Path) -> str:
     """The report and its charts; the text of the report."""
     report = Report(run, wanted)
-    RESULTS.mkdir(parents=True, exist_ok=True)
+    into.mkdir(parents=True, exist_ok=True)
     for family in wanted:
         for name, _, svg in report.charts_of(family):
-            (RESULTS / name).write_text(svg)
+            (into / name).write_text(svg)
     text = report.markdown()
-    (RESULTS / "report.md").write_text("# Results\n\n" + text)
+    (into / "report.md").write_text("# Results\n\n" + text)
     return text
 
 
 def main() -> int:
     given = arguments()
     if given.publish or given.report:
-        run = load(RESULTS_FILE)
+        run = load(given.into / RESULTS_FILE)
         known = families(run.families)
         if given.publish:
             publishing.publish(run, known)
-        print(write(run, known))
+        print(write(run, known, given.into))
         return 0
     try:
         wanted = chosen(given)
@@ -108,9 +110,10 @@ def main() -> int:
         seconds=plan.seconds,
         versions=running.versions(plan),
     )
-    running.play(plan, run, RESULTS_FILE, budget, lambda line: print(line, flush=True))
-    print("\n" + write(run, wanted))
-    print(f"written: {RESULTS_FILE}, {RESULTS / 'report.md'} and charts beside them")
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends all servers too, and keeps what was measured
+    running.play(plan, run, given.into / RESULTS_FILE, budget, lambda line: print(line, flush=True))
+    print("\n" + write(run, wanted, given.into))
+    print(f"written: {RESULTS_FILE}, report.md and charts in {given.into}")
     return 1 if any(figure.problem and figure.peer == "posthouse" for figure in run.figures) else 0
 
 

@@ -10,9 +10,9 @@ from html import escape
 
 from bench.spreads import Spread
 
-WIDTH = 900
+WIDTH = 940
 LABELS = 270  # left of the plot
-VALUES = 150  # right of it
+VALUES = 190  # right of it
 ROW = 20
 HEADING = 30
 TOP = 64
@@ -59,8 +59,10 @@ def chart(title: str, subtitle: str, groups: Sequence[Group], *, unit: str, line
     scale = Scale([row.spread for group in shown for row in group.rows], line)
     height = TOP + sum(HEADING + ROW * len(group.rows) for group in shown) + BOTTOM
     parts = [
-        (f'<svg xmlns="http://www.w3.org/2000/svg" width="{WIDTH}" height="{height}" viewBox="0 0 {WIDTH} {height}" '
-        f'font-family="Helvetica, Arial, sans-serif" font-size="12" role="img" aria-label="{escape(title)}">'),
+        (
+            f'<svg xmlns="http://www.w3.org/2000/svg" width="{WIDTH}" height="{height}" viewBox="0 0 {WIDTH} {height}" '
+            f'font-family="Helvetica, Arial, sans-serif" font-size="12" role="img" aria-label="{escape(title)}">'
+        ),
         f'<rect width="{WIDTH}" height="{height}" fill="#ffffff"/>',
         text(16, 24, title, size=16, weight="bold"),
         text(16, 42, subtitle, fill=PALE),

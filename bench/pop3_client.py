@@ -32,6 +32,11 @@ class Pop3:
         self.times[command.partition(" ")[0]] = time.perf_counter() - started
         return size
 
+    def letters(self) -> int:
+        """As STAT tells it."""
+        self._socket.sendall(b"STAT\r\n")
+        return int(self._receive().split()[1])
+
     def pipeline(self, commands: list[str]) -> None:
         """All at once, each with an answer of one line (RFC 2449 §6.6)."""
         step = 500  # so that neither side's buffers fill while nobody reads

@@ -131,12 +131,17 @@ def run(load: Load, expected: list[int]) -> dict[str, float]:
     for lane in range(load.at_once):
         begin(iter(range(lane, load.sessions, load.at_once)))
     done = 0
-    while workers:
-        for number, _ in poll.poll():
-            if not workers[number].read(buffer):
-                done += 1
-                del workers[number]
-                begin(turns.pop(number))
+    try:
+        while workers:
+            for number, _ in poll.poll():
+                if not workers[number].read(buffer):
+                    done += 1
+                    del workers[number]
+                    begin(turns.pop(number))
+    finally:
+        for worker in workers.values():
+            worker.sock.close()
+        poll.close()
     seconds = time.perf_counter() - started
     if done != load.sessions:
         raise WrongAnswerError(f"{done} of {load.sessions} sessions were whole")
@@ -192,7 +197,7 @@ def null_server(load: Load) -> tuple[int, int]:
         return child, int(port)
     letter = b"+OK 10400 octets\r\n" + (b"X" * 78 + b"\r\n") * (load.octets // 80 + 2) + b".\r\n"
     uidl = b"+OK\r\n" + b"".join(b"%d %032d\r\n" % (n, n) for n in range(1, load.letters + 1)) + b".\r\n"
-    answers = {b"RETR": letter, b"UIDL": uidl, b"STAT": b"+OK 10 104000\r\n", b"LIST": b"+OK 1 %d\r\n"}
+    answers = {b"RETR": letter, b"UIDL": uidl, b"STAT": b"+OK %d 104000\r\n" % load.letters}
     answers[b"LIST"] = b"+OK 1 %d\r\n" % (80 * (load.octets // 80 + 2))
     poll = select.epoll()
     poll.register(listener.fileno(), select.EPOLLIN)

@@ -85,12 +85,12 @@ class Report:
             for cell in family.cells:
                 main = cell.measures[0]
                 for peer in self._results.peers(family.name, cell.name):
-                    if peer in (US, CEILING):
+                    if peer == CEILING or peer.startswith(US):
                         continue
                     ratio = self._results.ratio(family.name, cell.name, peer, main.key)
                     if ratio and (ratio.middle < 1 if main.is_more_better else ratio.middle > 1):
                         found.append(f"- {cell.name}, {main.title}: {shown(ratio, 'x')} of {peer}'s")
-        if not any(figure.peer != US for figure in self._run.figures):
+        if all(figure.peer.startswith(US) for figure in self._run.figures):
             return ""
         return "### Where a peer is better\n\n" + ("\n".join(found) if found else "In no cell that was measured.")
 

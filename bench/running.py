@@ -7,9 +7,9 @@ from __future__ import annotations
 import os
 import platform
 import shutil
-import subprocess
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
@@ -19,6 +19,8 @@ from bench.planning import Plan, Step
 from bench.results import LeftOut, Run, save
 
 GRACE = 1.15  # of the budget; estimates err
+FAILED = "failed: "
+MOST_FAILURES = 2  # of a server in a cell; in a third round it would fail again, after the same wait
 NO_TIME = "no time was left for it (see --budget-minutes)"
 
 
@@ -34,8 +36,10 @@ def machine() -> str:
 
 
 def file_system(path: Path) -> str:
-    done = subprocess.run(["stat", "-f", "-c", "%T", path], check=False, capture_output=True, text=True)
-    return done.stdout.strip() or "an unknown file system"
+    """The type of the file system that a path is on, from the table of mounts."""
+    rows = [line.split() for line in Path("/proc/self/mounts").read_text().splitlines()]
+    above = [(row[1], row[2]) for row in rows if path.resolve().is_relative_to(row[1])]
+    return max(above, key=lambda row: len(row[0]), default=("", "an unknown file system"))[1]
 
 
 def versions(plan: Plan) -> dict[str, str]:
@@ -65,7 +69,7 @@ def measure(step: Step, plan: Plan) -> Figure:
     except NotPossibleError as error:
         problem = str(error)
     except Exception as error:
-        problem = f"failed: {str(error) or type(error).__name__}"[:500]
+        problem = f"{FAILED}{str(error) or type(error).__name__}"[:500]
     finally:
         shutil.rmtree(folder, ignore_errors=True)
     return Figure(family.name, cell.name, step.peer, step.round, values, problem)
@@ -85,18 +89,19 @@ def play(plan: Plan, run: Run, path: Path, budget: float | None, tell: Callable[
     started = time.monotonic()
     run.left_out += [LeftOut(family, cell, NO_TIME) for family, cell in plan.left_out]
     dropped: dict[tuple[str, str], None] = {}
-    hopeless: set[tuple[str, str, str]] = set()
+    failures: Counter[tuple[str, str, str]] = Counter()
     try:
         for step in plan.steps:
             key = (step.family.name, step.cell.name, step.peer)
             if budget is not None and time.monotonic() - started > budget * GRACE:
                 dropped.setdefault(key[:2])
                 continue
-            if key in hopeless:
+            if failures[key] >= MOST_FAILURES:
                 continue
             figure = measure(step, plan)
-            if figure.problem and not figure.values:
-                hopeless.add(key)  # it would fail in each round, after the same wait
+            if figure.problem:
+                # What cannot be done at all is tried once.
+                failures[key] += 1 if figure.problem.startswith(FAILED) else MOST_FAILURES
             run.figures.append(figure)
             run.minutes = (time.monotonic() - started) / 60
             save(run, path)

@@ -25,8 +25,8 @@ KEPT = 200  # octets of what it said that can hold the end of its last counts
 class Sink:
     """`with Sink() as sink:` the port is `sink.port`."""
 
-    def __init__(self) -> None:
-        self.port = free_port()
+    def __init__(self, port: int = 0) -> None:
+        self.port = port or free_port()
         self._said = b""
         self._letters = 0
 
@@ -47,8 +47,9 @@ class Sink:
 
     def letters(self) -> int:
         """Taken so far."""
-        assert self._process.stdout is not None
-        while data := self._process.stdout.read(65536):
+        stdout = self._process.stdout
+        assert stdout is not None
+        while not stdout.closed and (data := stdout.read(65536)):
             self._said = (self._said + data)[-KEPT:]
         found = _COUNTS.findall(self._said)
         if found:
@@ -60,5 +61,6 @@ class Sink:
     ) -> None:
         self._process.terminate()
         self._process.wait(10)
+        self.letters()
         assert self._process.stdout is not None
         self._process.stdout.close()

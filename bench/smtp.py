@@ -66,7 +66,7 @@ def _shapes() -> dict[str, tuple[Shape, Cell]]:
 
     def add(name: str, shape: Shape, importance: int, *targets: Target, measures: tuple[Measure, ...] = LOADS) -> None:
         goals = targets if shape.pace else (*targets, CPU_TARGET)  # at a given pace the CPU of idling counts too
-        rows.append((shape, Cell(name, measures, importance, targets=goals, overhead=5.0)))
+        rows.append((shape, Cell(name, measures, importance, targets=goals, overhead=3.0)))
 
     add("10 KiB, 10 sessions", Shape(10, 10 * KIB), 1, *MAIN_TARGETS)
     add("10 KiB, 50 sessions", Shape(50, 10 * KIB), 1, Target(WITH_DOVECOT, "rate", 8))
@@ -199,7 +199,8 @@ Load: Postfix's `smtp-source` on the same machine; over TLS and for the times of
 for all. Delivered means: in the mailbox, each letter once and whole (counted after the clock has stopped; a run that
 fails this is shown as failed). Durability as each server does it by default. posthouse and aiosmtpd answer the final
 dot when the letter is in the mailbox, the others when it is in their queue. aiosmtpd syncs the letter's file, not the
-directory. CPU counts all processes of a server, ended ones too. Recipients are in `{DOMAIN}`; no server looks names up.
+directory; OpenSMTPD calls no sync before its reply, only when it delivers. CPU counts all processes of a server, ended
+ones too. Recipients are in `{DOMAIN}`; no server looks names up.
 """
 
 FAMILY = Family("smtp", "SMTP to the mailbox", tuple(cell for _, cell in SHAPES.values()), ALL, run, NOTE)

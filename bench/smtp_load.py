@@ -163,6 +163,9 @@ class Scheduler:
         self._waiting: dict[int, tuple[Session, Wait]] = {}
         self._timers: list[tuple[float, int, Session, Wait]] = []
 
+    def close(self) -> None:
+        self._epoll.close()
+
     def step(self, session: Session, steps: Wait) -> None:
         wish = next(steps, None)
         if wish is None:
@@ -201,10 +204,16 @@ def run(load: Load) -> dict[str, float]:
     scheduler = Scheduler()
     gc.disable()  # nothing here makes cycles; a pause would be measured as the server's
     cpu, started = time.process_time(), time.perf_counter()
-    for number in range(load.sessions):
-        session = Session(load, tally, context, number)
-        scheduler.step(session, session.run())
-    scheduler.run()
+    sessions = [Session(load, tally, context, number) for number in range(load.sessions)]
+    try:
+        for session in sessions:
+            scheduler.step(session, session.run())
+        scheduler.run()
+    finally:
+        scheduler.close()
+        for session in sessions:
+            if session.line is not None:
+                session.line.sock.close()
     seconds = time.perf_counter() - started
     delays = sorted(tally.delays)
     if len(delays) != load.letters:

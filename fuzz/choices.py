@@ -6,6 +6,9 @@ Invariant: the same octets give the same choices; an input that has none left gi
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from random import Random
 
 
@@ -50,8 +53,23 @@ class Choices:
         return self._data[: self._end]
 
 
+_EVEN: ContextVar[int] = ContextVar("even", default=0)
+
+
+@contextmanager
+def even_pieces(size: int) -> Iterator[None]:
+    """Within this, every stream is cut into pieces of this many octets: for counts that are to be compared."""
+    token = _EVEN.set(size)
+    try:
+        yield
+    finally:
+        _EVEN.reset(token)
+
+
 def pieces(octets: bytes, chance: Random) -> list[bytes]:
     """The octets in pieces as a network might cut them: all at once, one by one, or anything between."""
+    if size := _EVEN.get():
+        return [octets[at : at + size] for at in range(0, len(octets), size)]
     manner = chance.randrange(8)
     if manner == 0 or not octets:
         return [octets] if octets else []

@@ -10,8 +10,17 @@ from collections.abc import Callable, Iterator, Sequence
 from random import Random
 
 # Octets that mean something to some parser here, and those at the edges of their ranges.
-_TELLING = b"\r\n\0\t .:;,<>@\"\\()[]{}=?&+-*/%_0159azAZ\x7f\x80\xbf\xc3\xed\xf0\xff"
-_TELLING_RUNS = (b"\r\n", b"\r\n.\r\n", b"\n.\n", b"\r\n ", b"\r\n\r\n", b"\xc3\xa9", b"\xf0\x9f\x93\xae", b"\xed\xa0\x80")
+_TELLING = b'\r\n\0\t .:;,<>@"\\()[]{}=?&+-*/%_0159azAZ\x7f\x80\xbf\xc3\xed\xf0\xff'
+_TELLING_RUNS = (
+    b"\r\n",
+    b"\r\n.\r\n",
+    b"\n.\n",
+    b"\r\n ",
+    b"\r\n\r\n",
+    b"\xc3\xa9",
+    b"\xf0\x9f\x93\xae",
+    b"\xed\xa0\x80",
+)
 _MOST_STEPS = 6  # mutations of one input
 
 Step = Callable[[bytearray, Random, Sequence[bytes], Sequence[bytes]], None]

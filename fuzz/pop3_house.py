@@ -17,7 +17,11 @@ from posthouse.protocol.sasl import SaslError
 from posthouse.protocol.sasl.exchange import Challenge, Proven, SecretsWanted, ServerExchange
 from posthouse.protocol.sasl.table import server_exchange
 
-LETTERS = ([b"Subject: one\r\n\r\n.dot\r\n..\r\n.\r\n"], [b"Subject: two\r", b"\n\r", b"\n.", b"\r\n", b"no end"], [b""])
+LETTERS = (
+    [b"Subject: one\r\n\r\n.dot\r\n..\r\n.\r\n"],
+    [b"Subject: two\r", b"\n\r", b"\n.", b"\r\n", b"no end"],
+    [b""],
+)
 
 
 def has_dot_lines(content: bytes) -> bool:

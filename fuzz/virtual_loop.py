@@ -8,7 +8,7 @@ import selectors
 from typing import Any
 
 
-class _Selector(selectors.DefaultSelector):  # type: ignore[misc, valid-type]  # the class differs by platform
+class _Selector(selectors.DefaultSelector):
     """Instead of waiting, moves the loop's time on."""
 
     def __init__(self) -> None:

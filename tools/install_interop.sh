@@ -10,7 +10,12 @@ servers="postfix dovecot-core dovecot-pop3d dovecot-imapd dovecot-lmtpd"
 clients="swaks libnet-ssleay-perl libauthen-sasl-perl curl fetchmail mpop getmail6 msmtp mutt"
 databases="postgresql"
 wanted="$servers $clients $databases"
-[ "${1:-}" = bench ] && wanted="$servers"
+[ "${1:-}" = bench ] && wanted="$servers python3-venv"
+# Node.js is Debian's unless there is one already, which Debian's npm package could exclude.
+[ "${1:-}" = bench ] && ! command -v npm > /dev/null && wanted="$wanted nodejs npm"
+
+aiosmtpd_version=1.4.6
+haraka_version=3.3.4
 
 missing=""
 for package in $wanted; do
@@ -31,15 +36,34 @@ if [ -n "$missing" ]; then
     DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $missing
 fi
 
-if [ "${1:-}" != bench ] && [ ! -x var/interop/exim/usr/sbin/exim4 ]; then
-    mkdir -p var/interop/exim/packages
-    (cd var/interop/exim/packages && apt-get download -qq exim4-base exim4-daemon-light) || true
-    for package in var/interop/exim/packages/*.deb; do
-        [ -e "$package" ] && dpkg -x "$package" var/interop/exim
+# unpack FOLDER PROGRAM PACKAGE...: what excludes Postfix as a package can still lie beside it.
+unpack() {
+    folder="var/interop/$1" program="$2"
+    shift 2
+    [ -x "$folder/$program" ] && return
+    mkdir -p "$folder/packages"
+    (cd "$folder/packages" && apt-get download -qq "$@") || echo "could not download: $*" >&2
+    for package in "$folder"/packages/*.deb; do
+        if [ -e "$package" ]; then dpkg -x "$package" "$folder"; fi
     done
-fi
+}
+unpack exim usr/sbin/exim4 exim4-base exim4-daemon-light
 
 # Exim runs as this user, whose name is compiled in; its package would make it.
-if [ "${1:-}" != bench ] && [ "$(id -u)" = 0 ] && ! id Debian-exim > /dev/null 2>&1; then
+if [ "$(id -u)" = 0 ] && ! id Debian-exim > /dev/null 2>&1; then
     useradd --system --user-group --no-create-home --home-dir /nonexistent --shell /usr/sbin/nologin Debian-exim
+fi
+
+[ "${1:-}" = bench ] || exit 0
+
+# The benchmarks' other peers. What cannot be had is told, and the report shows that peer as not installed.
+unpack opensmtpd usr/sbin/smtpd opensmtpd libevent-2.1-7
+if [ ! -x var/bench/aiosmtpd/bin/aiosmtpd ]; then
+    python3 -m venv var/bench/aiosmtpd && var/bench/aiosmtpd/bin/pip install -q "aiosmtpd==$aiosmtpd_version" \
+        || echo "aiosmtpd could not be installed" >&2
+fi
+if [ ! -d var/bench/haraka/node_modules/Haraka ]; then
+    mkdir -p var/bench/haraka
+    npm install --silent --no-audit --no-fund --omit=optional --prefix var/bench/haraka "Haraka@$haraka_version" \
+        || echo "Haraka could not be installed" >&2
 fi

@@ -40,7 +40,6 @@ class Setup:
     offers_tls: bool = False  # STARTTLS on the SMTP port, with an ECDSA certificate
     wants_pop3: bool = True
     is_argon2: bool = False  # passwords kept as Argon2id (19 MiB, 2 passes) where that is a choice
-    caches_logins: bool = True  # a right password is not hashed again, where that is a choice
     connections: int = 200  # idle ones that must be possible at once
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Our own reports about any letter and any reply: well formed, within the limits of lines, and our reader reads them."""
+"""Our own reports about any letter and any reply: well formed, no line too long, and our own reader reads them."""
 
 from __future__ import annotations
 
@@ -39,14 +39,14 @@ def target(data: bytes) -> None:
     try:
         letter = compose_dsn(report)
     except ValueError as error:
-        assert "boundary" in str(error), error
+        if "boundary" not in str(error):
+            raise
         return
     scan = scan_header(letter)
     assert scan.is_well_formed, "the header of a report is not well formed"
     assert scan.block.isascii()
-    ours = letter if letter.find(original) < 0 else letter.replace(original, b"")
     if all(len(line) <= MAX_LINE for line in original.split(b"\r\n")):
-        assert all(len(line) <= MAX_LINE for line in ours.split(b"\r\n")), "a line is too long"
+        assert all(len(line) <= MAX_LINE for line in letter.split(b"\r\n")), "a line is too long"
     assert bits & 8 or letter.isascii(), "8-bit octets where none may be"
     if b"\r" in original.replace(b"\r\n", b"") or b"\n" in original.replace(b"\r\n", b""):
         return  # the server takes no such letters

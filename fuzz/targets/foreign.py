@@ -21,7 +21,7 @@ def target(data: bytes) -> None:
     if kind == 2:
         _names(octets.decode("utf-8", "replace"))
         return
-    with tempfile.TemporaryDirectory(prefix="fuzz", dir="/tmp") as name:  # noqa: S108 - short-lived, of a fuzzer
+    with tempfile.TemporaryDirectory(prefix="fuzz", dir="/tmp") as name:
         folder = Path(name)
         try:
             if kind == 0:

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import contextlib
+
 from fuzz.choices import Choices
 from posthouse.mail.header import (
     ENVELOPE_FIELDS,
@@ -43,10 +45,8 @@ def target(data: bytes) -> None:
     is_looping(scan)
     delivered_before(scan, [])
     _edit(letter)
-    try:
+    with contextlib.suppress(ValueError):
         unpack_envelope(packed)
-    except ValueError:
-        pass
 
 
 def _edit(letter: bytes) -> None:

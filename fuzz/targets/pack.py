@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import struct
 from zlib import crc32
 
@@ -30,10 +31,8 @@ MAX_SIZE = 3000
 
 def target(data: bytes) -> None:
     """Each `MARKMARK` begins a record; where `<crc>` follows a header of ours its checksums are made right."""
-    try:
+    with contextlib.suppress(DamagedPack):
         read_pack_header(memoryview(data))
-    except DamagedPack:
-        pass
     choices = Choices(data)
     kind = PackKind.OWN if choices.number(4) == 3 else PackKind.LOG
     is_checked = choices.flag()

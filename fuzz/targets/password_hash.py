@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import warnings
 
 from posthouse.outcome import Refusal
@@ -19,7 +20,5 @@ def target(data: bytes) -> None:
     is_argon2(text)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # libpass remarks on what is odd and goes on
-        try:
+        with contextlib.suppress(Refusal):
             check_imported(text)
-        except Refusal:
-            pass

@@ -18,7 +18,11 @@ MAX_TURNS = 100_000
 def target(data: bytes) -> None:
     choices = Choices(data)
     chance = choices.chance()
-    letters = choices.rest.split(b"<next>")
+    retrieve(choices.rest.split(b"<next>"), chance)
+
+
+def retrieve(letters: list[bytes], chance: Random) -> None:
+    """One session that reads every letter."""
     house = House(Pop3Server(), letters=[pieces(letter, chance) or [b""] for letter in letters])
     client = Pop3Client()
     client.user("alice")

@@ -8,6 +8,7 @@ from posthouse.protocol.engine import LocalProtocolError, RemoteProtocolError, S
 from posthouse.protocol.pop3.client import MAX_COMMAND_LINE, Answer, Challenge, Pop3Client
 
 DICTIONARY = "pop3.dict"
+MAX_SIZE = 10_000  # beyond the longest line
 
 
 def target(data: bytes) -> None:

@@ -22,7 +22,7 @@ from posthouse.protocol.smtp.extensions import Mode
 
 DICTIONARY = "content.dict"
 MAX_TURNS = 100_000  # of the pump: more is a livelock
-_HIDEABLE = (b"PIPELINING", b"8BITMIME", b"SMTPUTF8", b"CHUNKING", b"DSN", b"STARTTLS", b"AUTH", b"SIZE", b"LIMITS")
+HIDEABLE = (b"PIPELINING", b"8BITMIME", b"SMTPUTF8", b"CHUNKING", b"DSN", b"STARTTLS", b"AUTH", b"SIZE", b"LIMITS")
 _PLAIN = (parse_address("a@one.test"), parse_address("b.c@two.test"), parse_address('"odd @>< one"@[192.0.2.1]'))
 
 
@@ -31,26 +31,41 @@ def target(data: bytes) -> None:
     engine = drawn_engine(choices)
     house = House(engine, choices.octets(8))
     chance = choices.chance()
-    hidden = [word for word in _HIDEABLE if choices.number(8) == 7]
-    client = SmtpClient(_settings(choices, is_lmtp=engine.mode is Mode.LMTP))
+    hidden = [word for word in HIDEABLE if choices.number(8) == 7]
+    settings = _settings(choices, is_lmtp=engine.mode is Mode.LMTP)
+    envelope = _envelope(choices)
+    letters = [(envelope, choices.rest)] * (1 + chance.randrange(3))
+    converse(house, settings, letters, hidden, chance)
+
+
+def converse(
+    house: House,
+    settings: ClientSettings,
+    letters: list[tuple[Envelope, bytes]],
+    hidden: list[bytes],
+    chance: Random,
+) -> list[tuple[Outcome, ...]]:
+    """One session with these letters; the outcomes of those that were said."""
+    client = SmtpClient(settings)
     line = _Line(client, house, chance, hidden)
     ready = line.run()
-    envelope = _envelope(choices)
-    content = choices.rest
+    told: list[tuple[Outcome, ...]] = []
     if not isinstance(ready, SessionReady):
         assert isinstance(ready, SessionFailed)
-        return
-    for _ in range(1 + chance.randrange(3)):
+        return told
+    for envelope, content in letters:
         before = len(house.letters)
         client.begin(envelope, _buffers(content, chance))
         done = line.run()
         assert isinstance(done, LetterDone)
         _check(envelope, content, done.outcomes, house.letters[before:])
+        told.append(done.outcomes)
         if not client.is_usable:
-            return
+            return told
     client.quit()
     assert line.run() is Signal.CLOSE
     assert house.engine.next_event() is Signal.CLOSE
+    return told
 
 
 def _settings(choices: Choices, *, is_lmtp: bool) -> ClientSettings:

@@ -10,7 +10,15 @@ from fuzz.choices import Choices
 from posthouse.mail.address import Domain
 from posthouse.protocol.smtp.client_commands import MAX_ENVID, mail_command, rcpt_command, xtext
 from posthouse.protocol.smtp.client_offer import Offer
-from posthouse.protocol.smtp.commands import Context, parse_ehlo, parse_expn, parse_help, parse_mail, parse_rcpt, parse_vrfy
+from posthouse.protocol.smtp.commands import (
+    Context,
+    parse_ehlo,
+    parse_expn,
+    parse_help,
+    parse_mail,
+    parse_rcpt,
+    parse_vrfy,
+)
 from posthouse.protocol.smtp.faults import CommandFault
 from posthouse.store.queue_rows import pack_reverse_path, unpack_reverse_path
 

@@ -125,10 +125,10 @@ class Program:
 
         return play(once)
 
-    def sim(self, seeds: int, from_seed: int) -> int:
+    def sim(self, kind: str, count: int, from_seed: int, jobs: int | None) -> tuple[int, Mapping[str, Any]]:
         from posthouse.sim.cli import run  # noqa: PLC0415 - as above
 
-        return run(seeds, from_seed)
+        return run(kind, count, from_seed, jobs)
 
 
 @contextlib.contextmanager

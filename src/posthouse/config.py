@@ -17,7 +17,9 @@ from posthouse.mail.address import AddressError, Domain
 FILE_NAME = "posthouse.toml"
 
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d|w)")
+MAX_DURATION = 100 * 366 * 86400.0  # seconds; a date that far ahead can still be printed in a report
 _SECONDS = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
+_TIME_OF_DAY = re.compile(r"([01][0-9]|2[0-3]):[0-5][0-9]")
 _SIZE = re.compile(r"(\d+)\s*([KMGT]?)(?:i?B)?", re.IGNORECASE)
 _OCTETS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
 
@@ -35,7 +37,10 @@ def parse_duration(value: object) -> float:
     found = _DURATION.fullmatch(value.strip()) if isinstance(value, str) else None
     if found is None:
         raise ValueError('write a duration such as "30s", "15m", "4h" or "5d"')
-    return float(found[1]) * _SECONDS[found[2]]
+    seconds = float(found[1]) * _SECONDS[found[2]]
+    if seconds > MAX_DURATION:
+        raise ValueError("this is longer than a hundred years")
+    return seconds
 
 
 def parse_optional_duration(value: object) -> float | None:
@@ -69,7 +74,7 @@ def _domain_name(value: str) -> str:
 
 
 def _clock_time(value: str) -> str:
-    if not re.fullmatch(r"([01]\d|2[0-3]):[0-5]\d", value) and value:
+    if value and not _TIME_OF_DAY.fullmatch(value):
         raise ValueError('write a time of day such as "03:30", or "" for never')
     return value
 

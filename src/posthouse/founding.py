@@ -18,13 +18,13 @@ from pathlib import Path
 
 from posthouse import config, config_file, telemetry
 from posthouse.access import LOG_LEVEL
-from posthouse.app import SECRET_FILE, open_house, real_machine
+from posthouse.app import SECRET_FILE, Machine, open_house, real_machine
 from posthouse.config import Settings
 from posthouse.edges.cli.backend import Plan, Stop
 from posthouse.mail.address import AddressError, Domain, parse_address
 from posthouse.net.lock import LOCK_FILE, DirectoryLock
+from posthouse.ports import Disk
 
-FOLDER_MODE = 0o700
 STAGE = ".init-"  # the folder within DIR where the house is made before it is moved to its place
 
 
@@ -40,15 +40,16 @@ def found(folder: Path, plan: Plan) -> None:
     _check_names(plan)
     if has_house(folder):
         raise Stop(f"{folder} is a data directory already; `posthouse serve --data {folder}` serves it")
-    with _private_files(), _folder(folder):
+    machine = real_machine()
+    with private_files(), _folder(folder, machine.disk):
         lock = DirectoryLock(folder)
         try:
             for old in folder.glob(f"{STAGE}*"):  # of a start that was killed
                 shutil.rmtree(old)
             stage = Path(tempfile.mkdtemp(prefix=STAGE, dir=folder))
             try:
-                asyncio.run(_furnish(stage, settings, plan))
-                _move(stage, folder, text)
+                asyncio.run(_furnish(stage, settings, plan, machine))
+                _move(stage, folder, text, machine.disk)
             finally:
                 shutil.rmtree(stage, ignore_errors=True)
         finally:
@@ -64,8 +65,8 @@ def _check_names(plan: Plan) -> None:
         raise Stop(f"--admin {plan.admin}: the first account is one of --domain {plan.domain}")
 
 
-async def _furnish(stage: Path, settings: Settings, plan: Plan) -> None:
-    house = open_house(stage, settings, real_machine())
+async def _furnish(stage: Path, settings: Settings, plan: Plan, machine: Machine) -> None:
+    house = open_house(stage, settings, machine)
     try:
         await house.administration.add_domain(plan.domain)
         await house.administration.add_account(plan.admin, plan.password, is_admin=True)
@@ -73,7 +74,7 @@ async def _furnish(stage: Path, settings: Settings, plan: Plan) -> None:
         await house.close()
 
 
-def _move(stage: Path, folder: Path, text: str) -> None:
+def _move(stage: Path, folder: Path, text: str, disk: Disk) -> None:
     names = sorted(each.name for each in stage.iterdir())
     taken = [name for name in names if (folder / name).exists()]
     if taken:
@@ -82,45 +83,43 @@ def _move(stage: Path, folder: Path, text: str) -> None:
             "restore that file, or name another directory"
         )
     assert SECRET_FILE in names
-    settings = stage / config.FILE_NAME
-    with settings.open("w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
+    settings = disk.append(stage / config.FILE_NAME)
+    try:
+        settings.write([text.encode()])
+        settings.sync()
+    finally:
+        settings.close()
     moved: list[str] = []
     try:
+        # Each is durable in its place before the next: after a power cut too posthouse.toml is not there alone.
         for name in [*names, config.FILE_NAME]:
-            (stage / name).rename(folder / name)
+            disk.rename(stage / name, folder / name)
             moved.append(name)
     except BaseException:
         for name in moved:
             (folder / name).rename(stage / name)
         raise
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 @contextlib.contextmanager
-def _folder(folder: Path) -> Iterator[None]:
-    """The data directory, private when it is made here and gone again when the work fails."""
+def _folder(folder: Path, disk: Disk) -> Iterator[None]:
+    """The data directory, private when it is made here, its name durable, and gone again when the work fails."""
     made = [each for each in (folder, *folder.parents) if not each.exists()]
-    folder.mkdir(FOLDER_MODE, parents=True, exist_ok=True)
     try:
+        disk.make_folder(folder)
         yield
     except BaseException:
         with contextlib.suppress(OSError):
             if made:
-                (folder / LOCK_FILE).unlink()
+                (folder / LOCK_FILE).unlink(missing_ok=True)
             for each in made:
                 each.rmdir()
         raise
 
 
 @contextlib.contextmanager
-def _private_files() -> Iterator[None]:
+def private_files() -> Iterator[None]:
+    """What is made meanwhile, by whatever means, is its owner's alone."""
     mask = os.umask(0o077)
     try:
         yield

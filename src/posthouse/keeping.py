@@ -14,10 +14,12 @@ import hashlib
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
+
+import msgspec
 
 from posthouse import access, config, telemetry
 from posthouse.access import LOG_LEVEL
@@ -25,11 +27,12 @@ from posthouse.app import SECRET_FILE, real_machine
 from posthouse.config import Settings
 from posthouse.edges.cli.asking import Api
 from posthouse.edges.cli.backend import BackedUp, Restoring, Stop
-from posthouse.net.disk import FOLDER_MODE, PosixDisk
+from posthouse.founding import private_files
+from posthouse.net.disk import PosixDisk
 from posthouse.net.lock import LOCK_FILE, DirectoryLock
-from posthouse.ports import Clock, Disk
+from posthouse.ports import Clock
 from posthouse.services import backups
-from posthouse.services.archive import Archive, Manifest, Verdict
+from posthouse.services.archive import Archive, ArchiveFault, Manifest, Verdict
 from posthouse.services.archiving import Archiving, Made, Source
 from posthouse.services.restore import Unpacked, Unpacking, adopt
 from posthouse.store.databases.sqlite import PACK_FOLDER, open_sqlite
@@ -57,7 +60,7 @@ def back_up(folder: Path, target: Path, keep: int | None) -> BackedUp:
     archive = Archive(target, machine.disk)
     began = machine.clock.monotonic()
     kept = keep or settings.store.backups_kept
-    with _private_files(), _own_archive(archive):
+    with private_files(), _own_archive(archive):
         hold = asyncio.run(_ask(folder, "POST"))
         try:
             beat = _Beat(machine.clock, lambda: asyncio.run(_ask(folder, "PATCH", hold["id"])))
@@ -134,9 +137,7 @@ def _check_apart(folder: Path, target: Path) -> None:
 def _own_archive(archive: Archive) -> Iterator[None]:
     """The folder of backups, made when it is missing, with its lock."""
     folder = archive.folder
-    made = [each for each in (folder, *folder.parents) if not each.exists()]
-    for each in reversed(made):
-        each.mkdir(FOLDER_MODE)
+    archive.disk.make_folder(folder)
     if not archive.exists:
         strange = [name for name in archive.disk.names(folder) if name not in HARMLESS]
         if strange:
@@ -177,7 +178,13 @@ def _named_files(settings: Settings) -> list[Path]:
 
 
 def list_backups(target: Path) -> list[Manifest]:
-    return _archive(target).whole()
+    """Oldest first, without the lists of what is in them: those are long. Damaged ones are left out."""
+    archive = _archive(target)
+    found = []
+    for generation in archive.generations():
+        with contextlib.suppress(ArchiveFault):
+            found.append(msgspec.structs.replace(archive.load(generation), files=[], packs=[]))
+    return found
 
 
 def verify(target: Path, generation: str | None) -> list[Verdict]:
@@ -238,8 +245,8 @@ def restore(target: Path, folder: Path, how: Restoring) -> dict[str, Any]:
     manifest = archive.load(_generation(archive, how.generation))
     clock = real_machine().clock
     _check_clock(clock, manifest)
-    with _private_files():
-        folder.mkdir(FOLDER_MODE, parents=True, exist_ok=True)
+    with private_files():
+        PosixDisk().make_folder(folder)
         lock = DirectoryLock(folder)
         try:
             old = _occupants(folder)
@@ -282,9 +289,20 @@ def _report(
         "is_queue_held": holds_queue,
         "put_aside": None if aside is None else str(aside),
         "outside": outside,
-        "missing_outside": sorted(name for name in outside if not Path(name).exists()),
+        "missing": _missing(folder, outside),
         "damage": done.damage,
     }
+
+
+def _missing(folder: Path, outside: Mapping[str, str]) -> dict[str, str | None]:
+    """The files that the restored settings name and this machine does not have, each with its copy, where it is known:
+    they lay outside, or within a data directory of another name."""
+    found: dict[str, str | None] = {}
+    for path in _named_files(config.load(folder)):
+        if not path.exists():
+            within = folder / path.name
+            found[str(path)] = outside.get(str(path.absolute()), str(within) if within.exists() else None)
+    return found
 
 
 def _check_clock(clock: Clock, manifest: Manifest) -> None:
@@ -331,16 +349,13 @@ def _put_aside(folder: Path, names: Sequence[str], clock: Clock) -> Path:
     stamp = datetime.fromtimestamp(clock.wall(), UTC).strftime("%Y%m%dT%H%M%SZ")
     aside = Path(tempfile.mkdtemp(prefix=f"{REPLACED}{stamp}-", dir=folder))
     for name in sorted(names, key=lambda name: name != config.FILE_NAME):
-        (folder / name).rename(aside / name)
+        PosixDisk().rename(folder / name, aside / name)
     return aside
 
 
 def _move(stage: Path, folder: Path) -> None:
-    disk: Disk = PosixDisk()
-    names = sorted((each.name for each in stage.iterdir()), key=lambda name: name == config.FILE_NAME)
-    for name in names:
-        (stage / name).rename(folder / name)
-        disk.sync_folder(folder)
+    for name in sorted((each.name for each in stage.iterdir()), key=lambda name: name == config.FILE_NAME):
+        PosixDisk().rename(stage / name, folder / name)
 
 
 def _give_to_owner(folder: Path) -> None:
@@ -351,15 +366,6 @@ def _give_to_owner(folder: Path) -> None:
     for path in folder.rglob("*"):
         if not path.name.startswith(REPLACED) and REPLACED not in str(path.relative_to(folder)):
             os.chown(path, owner.st_uid, owner.st_gid, follow_symlinks=False)
-
-
-@contextlib.contextmanager
-def _private_files() -> Iterator[None]:
-    mask = os.umask(0o077)
-    try:
-        yield
-    finally:
-        os.umask(mask)
 
 
 def _some(names: Sequence[str], most: int = 3) -> str:

@@ -12,6 +12,7 @@ from posthouse.services import backups
 from posthouse.services.backups import Backups
 from posthouse.services.checkup import Checkup
 from posthouse.services.letterbox import Letterbox
+from posthouse.services.store_check import StoreCheck
 
 SERVED = ("smtp", "submission", "submissions", "lmtp", "pop3", "pop3s", "metrics")  # keys of [listen] that are built
 
@@ -26,8 +27,7 @@ def office_of(house: House, reload: Callable[[], None], *, is_serving: bool) -> 
         domain_keys=house.domain_keys,
         queue_desk=house.queue_desk,
         checkup=Checkup(
-            house.database,
-            house.blobs,
+            store_check_of(house),
             house.resolver,
             house.workers,
             hostname=settings.hostname,
@@ -46,4 +46,18 @@ def office_of(house: House, reload: Callable[[], None], *, is_serving: bool) -> 
             "listens": sorted(listens),
         },
         reload=reload,
+    )
+
+
+def store_check_of(house: House) -> StoreCheck:
+    """The check of an open house's store."""
+    return StoreCheck(
+        house.database,
+        house.blobs,
+        house.workers,
+        house.machine.clock,
+        house.bus,
+        hostname=house.settings.hostname,
+        keep_history=house.settings.queue.history,
+        verify=house.database.verify,
     )

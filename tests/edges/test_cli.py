@@ -109,7 +109,7 @@ def test_check_tells_what_is_wrong_and_exits_1(line: Line) -> None:
     document = json.loads(result.stdout)
     assert document["errors"] == sum(each["level"] == "error" for each in document["findings"])
     assert result.exit_code == bool(document["errors"])
-    assert "every counter and every pack" in line.run("check", "--store").stdout
+    assert "every reference and every octet" in line.run("check", "--store").stdout
 
 
 # --- passwords ------------------------------------------------------------------------------------

@@ -14,6 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from posthouse.__main__ import Program
+from posthouse.edges.cli import transfer
 from posthouse.edges.cli.backend import Remote, Stop
 from posthouse.edges.cli.folder_names import decode, encode, from_folder, to_folder
 from posthouse.edges.cli.foreign import letter_date, mbox
@@ -129,6 +130,31 @@ def test_letters_that_are_refused_are_named_and_the_others_come_in(line: Line, t
     assert document["refused"][0]["place"].endswith("1.empty:2,S")
     assert "not imported" in result.stderr
     assert "the letter is empty" in result.stderr
+
+
+def test_an_import_goes_in_batches_and_keeps_the_order(
+    line: Line, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where a batch ends, where a letter is too large for one, and where the same letter comes twice in one."""
+    monkeypatch.setattr(transfer, "BATCH_LETTERS", 3)
+    monkeypatch.setattr(transfer, "BATCH_OCTETS", 2000)
+    sent: list[int] = []
+    send = transfer._Import._send
+
+    async def counted(self: transfer._Import) -> None:
+        sent.append(len(self._batch))
+        await send(self)
+
+    monkeypatch.setattr(transfer._Import, "_send", counted)
+    octets = [b"Subject: %d\r\n\r\n" % number for number in range(8)]
+    octets[4] += b"x" * 5000 + b"\r\n"
+    octets.insert(6, octets[5])
+    for number, each in enumerate(octets):
+        make_maildir(tmp_path / "md", f"{number}.x:2,", each, AT + number)
+    done = line.told("import", "maildir", ADMIN, str(tmp_path / "md"))
+    assert (done["imported"], done["known"]) == (8, 1)
+    assert [each[0] for each in letters(line, "INBOX")] == list(dict.fromkeys(octets))
+    assert [count for count in sent if count] == [3, 1, 1, 1, 2]
 
 
 def test_import_mistakes_are_named(line: Line, tmp_path: Path) -> None:

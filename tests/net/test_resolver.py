@@ -202,6 +202,18 @@ async def test_one_family_that_fails_does_not_hide_the_other(server: DnsServer, 
         await resolver.addresses("other.test")
 
 
+@pytest.mark.parametrize(("wrong", "ill"), [("AAAA", "A"), ("A", "AAAA")])
+async def test_no_such_name_for_one_family_says_nothing_while_the_other_fails(
+    server: DnsServer, resolver: DnsResolver, wrong: str, ill: str
+) -> None:
+    """Some name servers say NXDOMAIN to AAAA for hosts that have an A: while that one cannot be asked, the letter
+    waits. It is returned only when nothing speaks against it."""
+    server.rcodes["mx.bob.test", wrong] = dns.rcode.NXDOMAIN
+    server.rcodes["mx.bob.test", ill] = dns.rcode.SERVFAIL
+    with pytest.raises(ResolverFault):
+        await resolver.addresses("mx.bob.test")
+
+
 async def test_a_garbled_answer_is_a_fault(
     server: DnsServer, resolver: DnsResolver, monkeypatch: pytest.MonkeyPatch
 ) -> None:

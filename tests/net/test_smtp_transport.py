@@ -377,6 +377,33 @@ async def test_a_host_that_dribbles_gains_no_time(monkeypatch: pytest.MonkeyPatc
         assert found.outcome.is_deferred
 
 
+@pytest.mark.parametrize("is_secured", [False, True])
+async def test_a_slow_host_is_told_from_one_that_takes_nothing(
+    is_secured: bool, server_tls: ssl.SSLContext, files: CertificateFiles
+) -> None:
+    """What has left is seen, below TLS too: without it a letter over a slow line would time out at every try."""
+    reads = asyncio.Event()
+
+    async def script(guest: Guest) -> None:
+        await guest.greet("STARTTLS" if is_secured else "SIZE")
+        if is_secured:
+            await guest.start_tls(server_tls)
+            await guest.ehlo("SIZE")
+        await reads.wait()
+        while await guest.reader.read(64 * 1024):
+            pass
+
+    async with hosting(script) as host:
+        connection = await transport(str(files.certificate)).connect(host.target())
+        wire = connection._wire
+        wire.write([bytes(8 << 20)])
+        await until(lambda: not wire.has_moved())
+        assert wire.has_backlog
+        reads.set()
+        await until(wire.has_moved)
+        connection.abort()
+
+
 async def test_unknown_use_of_tls_is_our_mistake() -> None:
     async with hosting(broken_tls) as host:
         with pytest.raises(ValueError, match="unknown use of TLS"):

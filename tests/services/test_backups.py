@@ -3,16 +3,20 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import errno
 from pathlib import Path
 from typing import Any
 
+import apsw
 import pytest
 
 from posthouse.outcome import Refusal
 from posthouse.ports import StoreFault
 from posthouse.services.backups import HOLD_SECONDS, Backups
 from posthouse.store import garbage, holds, snapshot
+from posthouse.store.databases import sqlite
 from posthouse.store.databases.sqlite_file import open_snapshot
 from tests.services.test_compaction import Store
 
@@ -119,3 +123,42 @@ async def test_a_snapshot_that_cannot_be_written_holds_nothing(store: Store) -> 
     assert not list((store.folder / "backup").iterdir())
     store.disk.fail.clear()
     await backups_of(store).end((await backups_of(store).begin()).id)
+
+
+async def test_snapshots_at_once_leave_a_store_that_opens(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two backups and the daily snapshot: whenever the machine stops, the packs still are this database's. Each wrote
+    its number beside the packs when the rows had gone on by two, and the next start was refused."""
+    written: list[int] = []
+    write_lineage = sqlite.write_lineage
+
+    def write(shelf: Any, lineage: int) -> None:
+        state = committed()
+        assert lineage == state[0], "another snapshot came between the rows and the file"
+        assert not written or written[-1] == state[1], "the file holds what the rows have forgotten"
+        written.append(lineage)
+        write_lineage(shelf, lineage)
+
+    def committed() -> Any:
+        with contextlib.closing(apsw.Connection(str(store.folder / sqlite.DATABASE_FILE))) as connection:
+            return connection.execute("SELECT lineage, lineage_before FROM store_state").fetchone()
+
+    monkeypatch.setattr(sqlite, "write_lineage", write)
+    await asyncio.gather(*(store.database.snapshot(store.folder / f"s{number}.sqlite3") for number in range(4)))
+    assert len(written) == 4
+    await store.again()
+
+
+async def test_a_store_opens_after_snapshots_whose_last_step_failed(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The disk is full for the number beside the packs, night after night: the rows go on accepting the old one."""
+
+    def fail(_shelf: Any, _lineage: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(sqlite, "write_lineage", fail)
+        for number in range(3):
+            with pytest.raises(StoreFault):
+                await store.database.snapshot(store.folder / f"s{number}.sqlite3")
+    await store.again()

@@ -46,7 +46,7 @@ class Names(FakeResolver):
 def checkup(resolver: FakeResolver, *findings: Finding) -> Checkup:
     nothing: Any = None
     checks = [lambda: list(findings)]
-    return Checkup(nothing, nothing, resolver, InlineWorkers(), hostname=HOST, local_checks=checks)
+    return Checkup(nothing, resolver, InlineWorkers(), hostname=HOST, local_checks=checks)
 
 
 async def levels(resolver: FakeResolver, *records: DnsRecord) -> list[str]:

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -189,3 +190,31 @@ def test_a_bounded_dict_lets_the_oldest_unused_entry_go() -> None:
     assert bounded.get("a") is None
     bounded.clear()
     assert len(bounded) == 0
+
+
+async def test_detail_forms_of_a_list_share_its_members(world: World) -> None:
+    """A stranger who writes to list+1@, list+2@, … had a thousand members looked up anew for each."""
+    do, resolve = world.administration, world.directory.resolve
+    names = [f"m{number}@example.test" for number in range(40)]
+    for name in names:
+        await do.add_account(name)
+    await do.add_alias("list@example.test", names)
+    whole = await resolve(parse_address("list@example.test"))
+    assert [each.name for each in whole.accounts] == names
+    before = world.database.reads
+    for number in range(10):
+        found = await resolve(parse_address(f"list+{number}@example.test"))
+        assert found == replace(whole, address=parse_address(f"list+{number}@example.test"))
+        assert world.database.last_statements <= 2
+    assert world.database.reads - before == 10
+    await do.add_alias("list+own@example.test", names[:1])
+    assert len((await resolve(parse_address("list+own@example.test"))).accounts) == 1, "a row of its own decides"
+
+
+async def test_a_list_is_looked_up_with_one_statement_for_each_member(world: World) -> None:
+    names = [f"m{number}@example.test" for number in range(30)]
+    for name in names:
+        await world.administration.add_account(name)
+    await world.administration.add_alias("list@example.test", names)
+    assert len((await world.directory.resolve(parse_address("list@example.test"))).accounts) == 30
+    assert world.database.last_statements <= len(names) + 5

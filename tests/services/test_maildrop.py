@@ -10,16 +10,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from posthouse.mail.address import parse_address
 from posthouse.outcome import Refusal
 from posthouse.ports import StoreFault
 from posthouse.services import maildrop
 from posthouse.services.directory import Account
 from posthouse.services.maildrop import UNIQUE_ID, Letter, Maildrops, OpenMaildrop, top
+from posthouse.store import messages
 from posthouse.store.buses.local import LocalBus
-from posthouse.store.lookup import account_by_id
 from posthouse.store.messages import Maildrop, unique_id
 from tests.fakes import FakeClock
-from tests.store.letterbox import new_account
+from tests.store.letterbox import NOW, Box, new_account
 from tests.store.plain_database import PlainDatabase
 
 HEADER = b"Subject: x\r\n\r\n"
@@ -121,15 +122,18 @@ def test_the_listed_unique_id_is_that_of_one_letter() -> None:
 # --- large maildrops ------------------------------------------------------------------------------
 
 
+def owner(box: Box) -> Account:
+    name = "bob@bob.test"
+    return Account(box.account, name, parse_address(name), True, None, "en", is_admin=False, inbox=box.id("INBOX"))
+
+
 @pytest.fixture
 def full() -> tuple[PlainDatabase, Maildrops, Account]:
     """An account with 25 letters."""
     box = new_account(PlainDatabase())
     for _ in range(25):
         box.deliver()
-    found = box.db.look(lambda reader: account_by_id(reader, box.account))
-    assert found is not None
-    return box.db, Maildrops(box.db, box.db.blobs, LocalBus(), FakeClock()), found
+    return box.db, Maildrops(box.db, box.db.blobs, LocalBus(), FakeClock()), owner(box)
 
 
 async def test_a_large_maildrop_is_listed_in_pages(
@@ -185,3 +189,70 @@ async def test_a_fault_while_removing_leaves_whole_letters(
     opened.release()
     left = await drops.open(account)
     assert left.stat()[0] == 21
+
+
+async def test_a_maildrop_opened_again_reads_what_is_new(
+    full: tuple[PlainDatabase, Maildrops, Account], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A program that looks into a mailbox of a million letters every few minutes read all of it each time."""
+    monkeypatch.setattr(maildrop, "PAGE", 10)
+    database, drops, account = full
+    first = await drops.open(account)
+    listed = list(first.unique_ids())
+    first.release()
+    Box(database, account.id).deliver()
+    before = database.reads
+    again = await drops.open(account)
+    assert database.reads - before == 1
+    assert list(again.unique_ids())[:-1] == listed
+    assert again.stat() == (26, sum(size for _, size in again.sizes()))
+
+
+async def test_a_removal_by_somebody_else_is_seen_in_a_maildrop_opened_again(
+    full: tuple[PlainDatabase, Maildrops, Account],
+) -> None:
+    """Also when as many letters have come as have gone."""
+    database, drops, account = full
+    (await drops.open(account)).release()
+    box = Box(database, account.id)
+    database.run(lambda tx: messages.expunge(tx, account.id, account.inbox, ((3, 4),), now=NOW))
+    box.deliver()
+    box.deliver()
+    again = await drops.open(account)
+    assert len(again) == 25
+    assert [email for _, email in again.unique_ids()] == list(whole(database, account).emails)
+
+
+async def test_what_a_session_removed_is_not_there_in_the_next(
+    full: tuple[PlainDatabase, Maildrops, Account],
+) -> None:
+    database, drops, account = full
+    opened = await drops.open(account)
+    opened.delete(1)
+    opened.delete(25)
+    await opened.commit()
+    opened.release()
+    before = database.reads
+    again = await drops.open(account)
+    assert database.reads - before == 1, "nothing was read again"
+    assert (again.stat()[0], list(again.sizes())) == (23, list(enumerate(whole(database, account).sizes, 1)))
+    assert again.stat()[1] == sum(whole(database, account).sizes)
+
+
+async def test_lists_that_are_kept_are_bounded(
+    full: tuple[PlainDatabase, Maildrops, Account], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(maildrop, "KEPT_LETTERS", 60)
+    database, drops, account = full
+    other = owner(new_account(database, "carol@bob.test"))
+    for each in (account, other):
+        (await drops.open(each)).release()
+    assert drops._take(account.inbox) is None
+    assert drops._take(other.inbox) is not None
+    assert drops._kept_letters == 0
+
+
+def whole(database: PlainDatabase, account: Account) -> Maildrop:
+    found = database.look(lambda reader: messages.maildrop(reader, account.inbox))
+    assert found is not None
+    return found

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import pytest
 
-from posthouse.store import journal, mailboxes, messages
+from posthouse.store import journal, mailboxes, messages, uidset
 from posthouse.store.journal import Kind
 from tests.store.letterbox import NOW, Box, new_account
 from tests.store.plain_database import PlainDatabase
@@ -79,3 +79,30 @@ def test_forgetting_goes_in_pages(box: Box) -> None:
     assert not box.db.run(lambda tx: journal.purge(tx, box.account, NOW + 1, page=4))
     assert box.db.look(lambda reader: reader.rows("SELECT * FROM journal")) == []
     assert box.deliver().modseq == 7, "mod-sequences go on"
+
+
+def test_many_tombstones_are_forgotten_in_many_units(box: Box, monkeypatch: pytest.MonkeyPatch) -> None:
+    """All that one unit removed, a million letters perhaps, went in one unit again. In between nobody is told half."""
+    monkeypatch.setattr(journal, "TOMBSTONES_AT_ONCE", 3)
+    for _ in range(8):
+        box.deliver()
+    before = box.db.look(lambda reader: journal.state(reader, box.account))
+    gone = box.db.run(lambda tx: messages.expunge(tx, box.account, box.id("INBOX"), uidset.EVERY_UID, now=NOW))
+    left = []
+    while box.db.run(lambda tx: journal.purge(tx, box.account, NOW + 1)):
+        left.append(box.db.look(lambda reader: reader.row("SELECT COUNT(*) FROM tombstone"))[0])
+        missed = box.db.look(lambda reader: messages.changes_since(reader, box.id("INBOX"), before))
+        assert missed is not None
+        assert not missed.is_complete
+        assert box.mailbox("INBOX").tombstone_floor == gone.modseq
+    assert left == [5, 2]
+    for table in ("tombstone", "journal"):
+        assert box.db.look(lambda reader, table=table: reader.rows(f"SELECT * FROM {table}")) == []
+
+
+def test_tombstones_to_forget_are_found_by_the_primary_key(box: Box) -> None:
+    cursor = box.db.connection.cursor()  # this is about SQLite itself
+    names = dict.fromkeys(("cut", "account", "expunged", "deleted", "limit"), 1)
+    steps = [step for *_, step in cursor.execute("EXPLAIN QUERY PLAN " + journal._FORGET_TOMBSTONES, names)]
+    assert "SEARCH tombstone USING PRIMARY KEY (mailbox=? AND modseq=? AND uid=?)" in steps, steps
+    assert not any(step.startswith("SCAN") for step in steps), steps

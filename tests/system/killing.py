@@ -10,6 +10,7 @@ import asyncio
 import json
 import random
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -20,7 +21,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
+from unittest.mock import patch
 
+import structlog.testing
+from typer.testing import CliRunner
+
+from posthouse import telemetry
+from posthouse.__main__ import Program
+from posthouse.edges.cli.application import app
 from tests.system.sink import Sink
 from tests.system.witness import GoneError, Line, Way, Witness, queued
 
@@ -71,6 +79,7 @@ class Server:
 
     def __init__(self, folder: Path, *, peer: int) -> None:
         self.folder = folder
+        self.log = folder.with_name(folder.name + ".log")
         self.smtp, self.submission, self.pop3 = free_port(), free_port(), free_port()
         self._process: subprocess.Popen[bytes] | None = None
         ports = {"smtp": self.smtp, "submission": self.submission, "pop3": self.pop3, "peer": peer}
@@ -94,7 +103,18 @@ class Server:
                 time.sleep(STEP)
 
     def spawn(self) -> None:
-        self._process = subprocess.Popen([*PROGRAM, "serve", "--data", str(self.folder)], stdin=subprocess.DEVNULL)
+        with self.log.open("ab") as log:
+            self._process = subprocess.Popen(
+                [*PROGRAM, "serve", "--data", str(self.folder)], stdin=subprocess.DEVNULL, stdout=log, stderr=log
+            )
+
+    def where_it_hangs(self) -> str:
+        """End it; where each of its threads was."""
+        if self._process is not None:
+            self._process.send_signal(signal.SIGABRT)
+            self._process.wait()
+            self._process = None
+        return self.log.read_text("utf-8", "replace")[-12_000:]
 
     def kill(self) -> None:
         if self._process is not None:
@@ -110,16 +130,16 @@ class Server:
             self._process = None
 
 
-PROGRAM = (sys.executable, "-m", "posthouse")
+PROGRAM = (sys.executable, "-X", "faulthandler", "-m", "posthouse")
 
 
-def run(*words: str | Path, codes: tuple[int, ...] = (0,)) -> str:
-    """A command of posthouse to its end; its standard output."""
-    done = subprocess.run(
-        [*PROGRAM, *map(str, words)], capture_output=True, text=True, stdin=subprocess.DEVNULL, check=False
-    )
-    assert done.returncode in codes, (words, done.returncode, done.stdout[-2000:], done.stderr[-2000:])
-    return done.stdout
+def run(*words: str | Path) -> str:
+    """A command of posthouse that must succeed; its standard output. In this process: another one would take a second
+    to start, and what it does is done by the server or on files."""
+    with patch.object(telemetry, "configure"), structlog.testing.capture_logs():
+        result = CliRunner().invoke(app, [str(word) for word in words], obj=Program())
+    assert result.exit_code == 0, (words, result.stdout[-2000:], result.stderr[-2000:], result.exception)
+    return result.stdout
 
 
 class Peer:
@@ -217,6 +237,9 @@ class Killing:
                 self._drain()
                 if self._makes_backups:
                     self._restore()
+        except TimeoutError as late:
+            hangs = self.server.where_it_hangs()
+            raise AssertionError(f"no answer ({late}):\n{hangs}") from late
         finally:
             self.server.kill()
             self.witness.close()

@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from posthouse.services.letterbox import Letterbox
+from posthouse.services.letterbox import Letterbox, NewLetter
 from tests.system.post import Post
 
 LETTER = b"From: alice@alice.test\r\nTo: bob@bob.test\r\nSubject: hello\r\n\r\nhello\r\n"
@@ -82,7 +82,7 @@ async def test_a_large_letter_can_be_imported(post: Post) -> None:
     """Its spool is let go of after the unit, not before."""
     house = post.house
     box = Letterbox(house.directory, house.database, house.blobs, house.bus, house.machine.clock, house.machine.entropy)
-    await box.add("bob@bob.test", LARGE)
+    await box.add("bob@bob.test", NewLetter(LARGE))
     assert (await post.letters("bob@bob.test"))[-1].endswith(LARGE)
 
 

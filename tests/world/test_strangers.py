@@ -91,6 +91,31 @@ def test_greylisting_is_passed_at_the_next_try_of_the_schedule() -> None:
     play(Manners(greylist=GREYLIST_SECONDS), script)
 
 
+@pytest.mark.parametrize("extensions", [(), ("PIPELINING",)], ids=["one-by-one", "pipelined"])
+def test_a_host_that_takes_data_for_nobody_gets_no_letter(extensions: tuple[str, ...]) -> None:
+    """RFC 2920 §3.1: a lone dot at most, where DATA was accepted though no recipient was."""
+
+    async def script(odd: Odd) -> None:
+        await odd.submit("Hello\r\n", "nobody@odd.test")
+        await asyncio.sleep(MINUTE)
+        assert [each.content for each in odd.stranger.kept] in ([], [b""])
+        assert [status for _, status, _ in await odd.reports()] == ["5.1.1"]
+
+    play(Manners(extensions=extensions, takes_data_for_nobody=True), script)
+
+
+def test_a_letter_too_long_for_a_host_is_told_to_the_sender() -> None:
+    """RFC 1870 §6.2: it need not even be sent."""
+
+    async def script(odd: Odd) -> None:
+        await odd.submit(LONG)
+        await asyncio.sleep(MINUTE)
+        assert [(action, status) for action, status, _ in await odd.reports()] == [("failed", "5.3.4")]
+        assert odd.stranger.kept == []
+
+    play(Manners(extensions=("SIZE 10000",)), script)
+
+
 # --- broken connections -----------------------------------------------------------------------------
 
 
@@ -248,6 +273,39 @@ def test_an_answer_just_in_time_counts(stage: Stage) -> None:
     play(Habit(stage, Wait(295.0 if stage is not Stage.END else 595.0), times=1), script)
 
 
+# --- forwarding -------------------------------------------------------------------------------------
+
+
+def test_a_letter_that_is_forwarded_in_a_circle_ends_with_its_sender() -> None:
+    """RFC 5321 §6.3: it comes back to a server that knows it, is refused there, and its sender is told."""
+
+    async def script(odd: Odd) -> None:
+        administration = odd.alices.house.administration
+        await odd.alices.inside(administration.add_alias("friends@alice.test", [OLIVER]))
+        odd.stranger.forwards[OLIVER] = "friends@alice.test"
+        await odd.submit("Round and round\r\n", "friends@alice.test")
+        await asyncio.sleep(7 * DAY)
+        assert 1 <= len(odd.stranger.kept) <= 100
+        assert await odd.queued() == 0
+        told = await odd.alice.read()
+        assert len(told) == 1
+        assert b"Round and round" in told[0]
+
+    play(GOOD, script)
+
+
+def test_a_forwarded_letter_comes_back_once() -> None:
+    async def script(odd: Odd) -> None:
+        odd.stranger.forwards[OLIVER] = "alice@alice.test"
+        sent = await odd.submit("To myself\r\n")
+        await asyncio.sleep(HOUR)
+        (letter,) = await odd.alice.read()
+        assert sent.octets.partition(b"\r\n\r\n")[2] == letter.partition(b"\r\n\r\n")[2]
+        assert letter.startswith(b"Return-Path: <alice@alice.test>\r\n")
+
+    play(GOOD, script)
+
+
 # --- bad lines --------------------------------------------------------------------------------------
 
 
@@ -380,3 +438,34 @@ def test_whatever_a_stranger_does_every_letter_is_accounted_for(seed: int) -> No
         assert len(by_letter) <= 5 <= len(by_letter) + told
 
     play(draw(chance), script)
+
+
+# --- connections ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("habits", [(), (Habit(Stage.MAIL, Trick.DROP),), (Habit(Stage.END, Trick.KEEP_AND_CLOSE),)])
+def test_no_connection_is_opened_for_nothing(habits: tuple[Habit, ...]) -> None:
+    """One letter, one connection for each attempt: hosts count connections, and refuse who comes too often."""
+
+    async def script(odd: Odd) -> None:
+        sent = await odd.submit()
+        await asyncio.sleep(20 * MINUTE)
+        assert odd.stranger.visits == len(await odd.attempts(sent))
+
+    play(Manners(habits), script)
+
+
+def test_a_burst_of_letters_shares_connections() -> None:
+    """The second connection comes when the first has more than it can carry at once."""
+
+    async def script(odd: Odd) -> None:
+        odd.network.refuse(ODD)
+        for _ in range(35):
+            await odd.submit()
+        odd.network.accept(ODD)
+        await odd.retry()
+        await asyncio.sleep(MINUTE)
+        assert len(odd.stranger.kept) == 35
+        assert 2 <= odd.stranger.visits <= 5
+
+    play(GOOD, script)

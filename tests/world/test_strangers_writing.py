@@ -27,6 +27,7 @@ ACCEPTED = (
     Call.STAY,
     Call.SMALL_SIZE,
     Call.NONSENSE,
+    Call.STARTTLS,
 )
 UNCERTAIN = (Call.GONE_AFTER_DOT, Call.CLOSE_AFTER_DOT)
 REFUSED = tuple(call for call in Call if call not in ACCEPTED + UNCERTAIN)

@@ -26,6 +26,7 @@ _DOT_STRING = re.compile(rf"{_ATEXT}+(?:\.{_ATEXT}+)*")
 _DOT_STRING_UTF8 = re.compile(rf"{_UTEXT}+(?:\.{_UTEXT}+)*")
 # quoted-string of RFC 5321 §4.1.2: qtextSMTP or quoted-pairSMTP, no control characters.
 _QUOTED = re.compile(r'"((?:[ !#-\[\]-~\u0080-\ud7ff\ue000-\U0010ffff]|\\[ -~])*)"')
+_QUOTED_PAIR = re.compile(r"\\(.)")
 # sub-domain = Let-dig [Ldh-str]; underscores occur in real host names and are let through on the right of @.
 _LDH_DOMAIN = re.compile(r"(?:[a-z0-9_](?:[a-z0-9_\-]{0,61}[a-z0-9_])?)(?:\.[a-z0-9_](?:[a-z0-9_\-]{0,61}[a-z0-9_])?)*")
 _GENERAL_LITERAL = re.compile(r"[A-Za-z0-9\-]*[A-Za-z0-9]:[!-Z^-~]+")
@@ -180,7 +181,7 @@ def _split(text: str) -> tuple[str, str, str]:
         quoted = _QUOTED.match(text)
         if quoted is None or text[quoted.end() : quoted.end() + 1] != "@":
             raise AddressError("the quoted local part is not well formed")
-        return quoted[0], re.sub(r"\\(.)", r"\1", quoted[1]), text[quoted.end() + 1 :]
+        return quoted[0], _QUOTED_PAIR.sub(r"\1", quoted[1]), text[quoted.end() + 1 :]
     local, at, domain = text.rpartition("@")
     if not at:
         raise AddressError("an address needs an @ and a domain")

@@ -26,7 +26,7 @@ _PIECE = re.compile(
     r"""(?P<blank>\s+)
       | (?P<quoted>"(?:[^"\\]|\\.)*")
       | (?P<unclosed>".*)
-      | (?P<angle><(?:"(?:[^"\\<>]|\\[^<>])*"|[^"<>])*>)
+      | (?P<angle><(?:"(?:[^"\\]|\\.)*+"|[^"<>])*+>)
       | (?P<literal>\[[^\[\]]*\])
       | (?P<special>[,;:<>@.(])
       | (?P<word>[^\s",;:<>@.(\[]+|\[)
@@ -35,7 +35,7 @@ _PIECE = re.compile(
 )
 _FOLD = re.compile(r"\r\n(?=[ \t])")
 _CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
-_ROUTE = re.compile(r"\s*@[^:<>]*:")  # obs-route, RFC 5322 §4.4
+_ROUTE = re.compile(r"@[^:<>]*:")  # obs-route, RFC 5322 §4.4
 _QUOTED_PAIR = re.compile(r"\\(.)", re.DOTALL)
 
 
@@ -260,7 +260,8 @@ def _addr_spec(text: str) -> str:
     """Without route, comments and the blanks that obsolete syntax allows; quoted strings stay as they are."""
     text = text.strip()
     if text.startswith("@"):
-        text = _ROUTE.sub("", text, count=1)
+        route = _ROUTE.match(text)
+        text = text if route is None else text[route.end() :]
     if text.isascii() and not any(char in text for char in ' \t\r\n("'):
         return text
     kept: list[str] = []

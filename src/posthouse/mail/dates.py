@@ -23,7 +23,7 @@ _ZONES = {
 }  # fmt: skip
 
 _DATE = re.compile(
-    r"(?:[A-Za-z]+[.,]?\s*,?\s*)?"  # day of the week, not believed
+    r"(?:[A-Za-z]+[.,]?\s*(?:,\s*)?)?"  # day of the week, not believed
     r"(?P<day>\d{1,2})[\s\-/]+(?P<month>[A-Za-z]{3})[A-Za-z]*\.?[\s\-/,]+(?P<year>\d{2,4})[\s,]+"
     r"(?P<hour>\d{1,2})\s*[:.]\s*(?P<minute>\d{1,2})(?:\s*[:.]\s*(?P<second>\d{1,2})(?:[.,]\d+)?)?"
     r"\s*(?P<zone>[+\-]\s*\d{1,2}:?\d{2}|[A-Za-z]+(?:[+\-]\d{1,2}:?\d{2})?)?"
@@ -34,6 +34,7 @@ _ASCTIME = re.compile(
     r"(?P<hour>\d{1,2}):(?P<minute>\d{1,2})(?::(?P<second>\d{1,2}))?\s+"
     r"(?:(?P<zone>[A-Za-z]+|[+\-]\d{4})\s+)?(?P<year>\d{4})(?:\s+(?P<late_zone>[+\-]\d{4}))?"
 )
+_OFFSET = re.compile(r"([+\-])(\d{1,2})(\d{2})$")
 _COMMENT = re.compile(r"\([^()]*\)")
 
 
@@ -120,7 +121,7 @@ def _year(digits: str) -> int:
 
 def _zone_minutes(text: str) -> int:
     text = text.replace(" ", "").replace(":", "").lower()
-    numeric = re.search(r"([+\-])(\d{1,2})(\d{2})$", text)
+    numeric = _OFFSET.search(text)
     if numeric is None:
         return _ZONES.get(text, 0)
     hours, minutes = int(numeric[2]), int(numeric[3])

@@ -30,6 +30,7 @@ MAX_VALUE = 4_000  # characters of one field that are kept
 _LINE_END = re.compile(rb"\r\n?|\n")
 _TYPE = re.compile(rb"\s*([A-Za-z0-9!#$&^_.+\-]+)\s*/\s*([A-Za-z0-9!#$&^_.+\-]+)")
 _BOUNDARY = re.compile(rb";\s*boundary\s*=\s*(?:\"((?:[^\"\\]|\\.)*)\"|([^\s;]+))", re.IGNORECASE)
+_QUOTED_PAIR = re.compile(rb"\\(.)")
 _STATUS = re.compile(r"(?<![\d.])([245])\.(\d{1,3})\.(\d{1,3})(?![\d.])")
 _ADDRESS_TYPE = re.compile(r"[A-Za-z0-9\-/.]*")
 _EMPTY_LINES = re.compile(rb"\r\n(?:[ \t]*\r\n)+")
@@ -96,7 +97,7 @@ def _leaves(text: bytes) -> Iterator[tuple[bytes, bytes]]:
         kind = b"text/plain" if match is None else (match[1] + b"/" + match[2]).lower()
         boundary = _BOUNDARY.search(value)
         if kind.startswith(b"multipart/") and boundary is not None and depth < MAX_DEPTH:
-            mark = boundary[2] if boundary[1] is None else re.sub(rb"\\(.)", rb"\1", boundary[1])
+            mark = boundary[2] if boundary[1] is None else _QUOTED_PAIR.sub(rb"\1", boundary[1])
             waiting += [(part, depth + 1) for part in reversed(_split(body, mark))]
         elif kind in _STATUS_TYPES or kind in _LETTER_TYPES:
             yield kind, _decoded(scan, body)

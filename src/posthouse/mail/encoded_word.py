@@ -57,6 +57,7 @@ _REFUSED = frozenset(
 _WORD = re.compile(r"=\?([A-Za-z0-9!#$%&'+\-^_`{|}~.:]{1,60})(?:\*[A-Za-z0-9\-]{0,60})?\?([BbQq])\?([^?]*)\?=")
 _SURROGATE = re.compile("[\ud800-\udfff]")  # Python's UTF-7 lets halves through, and nothing could be made of such text
 _NEEDS_ENCODING = re.compile(r"[^\t -~]|=\?")
+_NOT_BASE64 = re.compile(rb"[^A-Za-z0-9+/]")
 _Q_SAFE = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789!*+-/")  # RFC 2047 §5 (3)
 
 
@@ -145,7 +146,7 @@ def _word_octets(encoding: str, text: str) -> bytes:
     raw = text.encode("utf-8", "replace")
     if encoding in "Qq":
         return binascii.a2b_qp(raw, header=True)
-    raw = re.sub(rb"[^A-Za-z0-9+/]", b"", raw)
+    raw = _NOT_BASE64.sub(b"", raw)
     if len(raw) % 4 == 1:  # no such base64: the last digit is a stray
         raw = raw[:-1]
     return base64.b64decode(raw + b"=" * (-len(raw) % 4))

@@ -158,13 +158,12 @@ class Archive:
             raise ArchiveFault(f"{path}: the manifest is damaged (its SHA-256 is another); use another generation")
         return manifest
 
-    def whole(self) -> list[Manifest]:
-        """The manifests that can be read, oldest first. What a damaged one names cannot be known."""
-        found = []
-        for generation in self.generations():
+    def newest(self) -> Manifest | None:
+        """The newest generation whose manifest can be read."""
+        for generation in reversed(self.generations()):
             with contextlib.suppress(ArchiveFault):
-                found.append(self.load(generation))
-        return found
+                return self.load(generation)
+        return None
 
     def save(self, manifest: Manifest) -> None:
         """The last step of a backup: from now on it is there. Durable on return. Raises OSError."""
@@ -269,23 +268,20 @@ class Archive:
         Does nothing where a manifest cannot be read: what it names might be the last copy. Raises OSError.
         """
         generations = self.generations()
-        kept = generations[-keep:]
-        try:
-            manifests = [self.load(each) for each in kept]
-        except ArchiveFault:
-            return []
-        forgotten = generations[:-keep]
-        for generation in forgotten:
-            self.disk.unlink(self.folder / MANIFESTS / f"{generation}{MANIFEST_SUFFIX}")
-        named = {
-            MANIFESTS: {f"{each}{MANIFEST_SUFFIX}" for each in kept},
-            DATABASES: {f"{each}{DATABASE_SUFFIX}" for each in kept},
-            FILES: {entry.digest for each in manifests for entry in each.files},
-            PACKS: {stretch.name for each in manifests for pack in each.packs for stretch in pack.stretches},
-        }
-        for part, wanted in named.items():
+        kept, forgotten = generations[-keep:], generations[:-keep]
+        named: dict[str, set[str]] = {part: set() for part in (FILES, PACKS)}
+        for generation in kept:
+            try:
+                manifest = self.load(generation)
+            except ArchiveFault:
+                return []
+            named[FILES].update(entry.digest for entry in manifest.files)
+            named[PACKS].update(stretch.name for pack in manifest.packs for stretch in pack.stretches)
+        named[MANIFESTS] = {f"{each}{MANIFEST_SUFFIX}" for each in kept}
+        named[DATABASES] = {f"{each}{DATABASE_SUFFIX}" for each in kept}
+        for part in (MANIFESTS, DATABASES, FILES, PACKS):  # manifests first: from then on the rest is nobody's
             for name in self.names(part):
-                if name not in wanted:
+                if name not in named[part]:
                     self.disk.unlink(self.folder / part / name)
         return forgotten
 

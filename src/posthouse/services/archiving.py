@@ -101,7 +101,7 @@ class Archiving:
         self._new = 0
         self._findings: list[str] = []
         self._sources: dict[int, Path] = {}  # the house's packs by number
-        self._strays: dict[str, list[str]] = {}  # stretches that no manifest names, by the beginning of their names
+        self._strays: dict[str, list[str]] = {}
 
     def make(self, source: Source, keep: int) -> Made:
         """Raises ArchiveFault; then the generations that were there are as they were."""
@@ -114,10 +114,10 @@ class Archiving:
 
     def _make(self, source: Source, keep: int) -> Made:
         self._prepare(source.house)
-        earlier = self._archive.whole()
-        if earlier and earlier[-1].house != source.house:
+        earlier = self._archive.newest()
+        if earlier is not None and earlier.house != source.house:
             raise ArchiveFault(
-                f"{self._archive.folder} holds backups of another house ({earlier[-1].hostname}); name another folder"
+                f"{self._archive.folder} holds backups of another house ({earlier.hostname}); name another folder"
             )
         wanted, counts = self._look_into(source.snapshot)
         self._sources = {
@@ -197,30 +197,26 @@ class Archiving:
 
     # --- packs ------------------------------------------------------------------------------------
 
-    def _plan(self, wanted: Sequence[WantedPack], earlier: Sequence[Manifest]) -> Iterator[_Work]:
-        """What is here already of each pack, by the manifests; newest first, for they have most of it."""
-        known: dict[int, list[PackEntry]] = {}
-        for manifest in reversed(earlier):
-            for entry in manifest.packs:
-                known.setdefault(entry.number, []).append(entry)
+    def _plan(self, wanted: Sequence[WantedPack], earlier: Manifest | None) -> Iterator[_Work]:
+        """What the newest backup has of each pack is not copied again."""
+        known = {} if earlier is None else {entry.number: entry for entry in earlier.packs}
         present = frozenset(self._archive.names(PACKS))
-        named = {stretch.name for entries in known.values() for entry in entries for stretch in entry.stretches}
+        named = {stretch.name for entry in known.values() for stretch in entry.stretches}
         for name in sorted(present - named):
             self._strays.setdefault(name.rpartition("-")[0], []).append(name)
         for each in wanted:
             self._beat()
-            yield self._plan_one(each, [_within(entry, each.size, present) for entry in known.get(each.number, ())])
+            entry = known.get(each.number)
+            yield self._plan_one(each, _within(entry, each.size, present) if entry else [])
 
-    def _plan_one(self, wanted: WantedPack, chains: Sequence[list[Stretch]]) -> _Work:
+    def _plan_one(self, wanted: WantedPack, known: list[Stretch]) -> _Work:
         view = self._open(wanted.number)
-        if view is None:
-            # The house has lost it. What an earlier backup holds is more than nothing.
-            work = _Work(wanted, max(chains, key=len, default=[]), 0)
+        if view is None:  # the house has lost it: what the backup has is more than nothing
+            work = _Work(wanted, known, 0)
             if work.end == wanted.size:
                 self._find(f"pack {wanted.number} is missing in the house; an earlier backup still has it")
         else:
-            chain = next((chain for chain in chains if chain and self._is_same(chain[-1], view)), [])
-            work = _Work(wanted, chain, len(view))
+            work = _Work(wanted, known if known and self._is_same(known[-1], view) else [], len(view))
         if work.end < wanted.size:
             self._find(f"pack {wanted.number}: {wanted.size - work.end} octets of {wanted.size} are missing")
         return work
@@ -271,7 +267,7 @@ class Archiving:
 
     def _copy_stretch(self, number: int, offset: int, view: memoryview) -> Stretch:
         prefix = f"{number:015d}-{offset:015d}"
-        for name in self._strays.get(prefix, ()):  # of a backup that was interrupted
+        for name in self._strays.get(prefix, ()):  # of a backup that was interrupted, or of an older one
             if self._is_copy(name, view):
                 return Stretch(name, offset, len(view), digest_of(view))
         draft = self._archive.folder / PACKS / f"{prefix}{DRAFT_SUFFIX}"

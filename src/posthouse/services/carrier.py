@@ -107,11 +107,16 @@ class Carrier:
             if lane.next_hop == LOCAL:
                 await self._carry_local(lane)
                 return
+            if lane.is_telling:
+                await self._tell(lane)
+                return
             while not lane.is_leaving and not lane.hop.is_down:
                 if connection is None or not connection.is_usable:
                     if connection is not None:
                         lane.is_connected = False
                         await connection.close()
+                        if not jobs and not await self._is_due(lane):
+                            return  # a session for nothing annoys hosts that count them
                     connection = await self._connect(lane)
                     if connection is None:
                         return
@@ -156,6 +161,10 @@ class Carrier:
         if lane.claimed:
             queue.give_back(tx, self._settler.owner, tuple(lane.claimed), now)
         destinations.prune(tx, lane.next_hop, now)
+
+    async def _is_due(self, lane: Lane) -> bool:
+        place = await self._database.read(lambda reader: destinations.find(reader, lane.next_hop))
+        return place is not None and place.ready_at is not None and place.ready_at <= self._clock.wall()
 
     async def _claim(self, lane: Lane) -> list[ClaimedLetter]:
         now = self._clock.wall()
@@ -223,7 +232,6 @@ class Carrier:
             self._bad_targets.pop((target.address, target.port), None)
             lane.host, lane.address, lane.transactions = target.host, target.address, 0
             lane.is_connected = True
-            lane.on_change()
             return connection
         # Permanent only if every host said so.
         await self._unreachable(lane, next((each for each in outcomes if not each.is_failed), outcomes[0]))
@@ -245,12 +253,15 @@ class Carrier:
     async def _unreachable(self, lane: Lane, outcome: Outcome) -> None:
         if outcome.is_failed:
             while not lane.is_leaving and (letters := await self._claim(lane)):
-                await self._settle_all(lane, letters, outcome, is_attempt=True)
+                await self._settle_all(lane, letters, outcome)
         else:
             await self._set_down(lane, outcome)
 
     async def _set_down(self, lane: Lane, outcome: Outcome) -> None:
-        """Let the destination rest; then warn about, or give up, the letters whose time has come."""
+        """Let the destination rest; then warn about, or give up, the letters whose time has come. Sessions that break
+        together are one failure: the first of them speaks for all."""
+        if lane.hop.is_down:
+            return
         lane.hop.is_down = True
         now = self._clock.wall()
         hop, schedule = lane.next_hop, self._settler.schedules.of(lane.next_hop)
@@ -274,9 +285,23 @@ class Carrier:
             address=outcome.address,
             diagnostic=outcome.diagnostic,
         )
-        while not lane.is_leaving and (letters := await self._claim_overdue(hop)):
+        await self._settle_overdue(lane, outcome, now)
+
+    async def _tell(self, lane: Lane) -> None:
+        """Between two probes of a destination that is down: nothing is tried, its last words are passed on."""
+        hop = lane.next_hop
+        lane.hop.is_down = True
+        known = await self._database.read(lambda reader: destinations.find(reader, hop))
+        # An operator may have asked for a probe meanwhile.
+        if known is not None and known.outcome is not None and known.down_until > self._clock.wall():
+            tried_at = known.down_until - self._settler.schedules.of(hop).delay(known.failures)
+            await self._settle_overdue(lane, known.outcome, tried_at)
+
+    async def _settle_overdue(self, lane: Lane, outcome: Outcome, tried_at: float) -> None:
+        """Warn of, or give up, what has waited its time; `outcome` is what the last probe met, at `tried_at`."""
+        while not lane.is_leaving and (letters := await self._claim_overdue(lane.next_hop)):
             self._note_claims(lane, letters)
-            await self._settle_all(lane, letters, outcome, is_attempt=False)
+            await self._settle_all(lane, letters, outcome, tried_at=tried_at)
 
     async def _claim_overdue(self, hop: str) -> list[ClaimedLetter]:
         # By the clock as it is now: after it was set back, the ruling would find nothing overdue, again and again.
@@ -286,11 +311,12 @@ class Carrier:
         )
 
     async def _settle_all(
-        self, lane: Lane, letters: Sequence[ClaimedLetter], outcome: Outcome, *, is_attempt: bool
+        self, lane: Lane, letters: Sequence[ClaimedLetter], outcome: Outcome, *, tried_at: float | None = None
     ) -> None:
         for letter in letters:
             results = tuple((recipient, outcome) for recipient in letter.recipients)
-            await self._settle(lane, Settlement(letter, lane.next_hop, results, is_attempt=is_attempt))
+            settlement = Settlement(letter, lane.next_hop, results, is_attempt=tried_at is None, tried_at=tried_at)
+            await self._settle(lane, settlement)
 
     async def _reroute(self, lane: Lane) -> None:
         now = self._clock.wall()

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`posthouse check`: what is wrong and how to mend it. Looks and tells; changes nothing.
+"""`posthouse check`: what is wrong and how to mend it. Looks and tells; changes nothing but by `store(repair=True)`.
 
 Invariant: every finding that is not "ok" says what to do about it.
 """
@@ -8,34 +8,22 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from functools import partial
+from pathlib import Path
 
-from posthouse.ports import Database, NameNotFound, Resolver, ResolverFault, StoreFault, Workers
+from posthouse.ports import NameNotFound, Resolver, ResolverFault, Workers
 from posthouse.services.dns_records import DnsRecord
-from posthouse.store import integrity
-from posthouse.store.blobs.packs import PackStore
-from posthouse.store.blobs.record import Damage
+from posthouse.services.findings import Finding
+from posthouse.services.store_check import StoreCheck
+
+__all__ = ["Checkup", "Finding"]
 
 DNS_SECONDS = 15.0  # for all questions about one record
-MAX_TOLD = 20  # findings of one kind that are told one by one
-
-
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """`level`: ok, warning (mail flows, but) or error (something does not work)."""
-
-    area: str
-    level: str
-    text: str
-    remedy: str = ""
 
 
 class Checkup:
     def __init__(
         self,
-        database: Database,
-        packs: PackStore,
+        store: StoreCheck,
         resolver: Resolver,
         workers: Workers,
         *,
@@ -43,8 +31,7 @@ class Checkup:
         local_checks: Sequence[Callable[[], list[Finding]]],
     ) -> None:
         """`local_checks` look at this machine (ports, disk, certificates); they block briefly."""
-        self._database = database
-        self._packs = packs
+        self._store = store
         self._resolver = resolver
         self._workers = workers
         self._hostname = hostname
@@ -61,39 +48,10 @@ class Checkup:
         """Compare what DNS says with what it should say, record by record."""
         return [await self._record(record) for record in records]
 
-    async def store(self) -> list[Finding]:
-        """Recount every counter, follow every reference, read every pack."""
-        wrong: list[str] = []
-        after = 0
-        try:
-            while accounts := await self._database.read(partial(integrity.accounts, after=after)):
-                for account in accounts:
-                    differences = await self._database.read(partial(integrity.check_account, account=account))
-                    wrong += [str(each) for each in differences]
-                after = accounts[-1]
-            wrong += [str(each) for each in await self._database.read(integrity.check_rest)]
-        except StoreFault as fault:
-            return [
-                Finding("store", "error", str(fault), "look at the disk; restore the last snapshot if it is broken")
-            ]
-        hurt = await self._workers.run(self._damaged_packs)
-        keep = "keep the data directory as it is and restore from a backup"
-        findings = [Finding("store", "error", text, keep) for text in hurt]
-        report = "this is a fault of the program; please report it"
-        findings += [Finding("store", "error", text, report) for text in wrong[:MAX_TOLD]]
-        if not findings:
-            findings.append(Finding("store", "ok", "every counter and every pack is as it should be"))
-        return findings
-
-    def _damaged_packs(self) -> list[str]:
-        hurt: list[str] = []
-        for number in self._packs.numbers():
-            try:
-                damages = [each for each in self._packs.records(number) if isinstance(each, Damage)]
-                hurt += [f"pack {number}: octets {each.start} to {each.end}: {each.reason}" for each in damages]
-            except StoreFault as fault:
-                hurt.append(str(fault))
-        return hurt
+    async def store(self, *, repair: bool = False, source: Path | None = None) -> list[Finding]:
+        """Recount every counter, follow every reference, read every octet; with `repair` mend what can be mended, with
+        whole letters from the backup or data directory at `source`. Raises Refusal."""
+        return await self._store.run(repair=repair, source=source)
 
     async def _host_name(self) -> list[Finding]:
         name = self._hostname

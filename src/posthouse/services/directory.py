@@ -70,11 +70,24 @@ class Directory:
             if not await self.is_local_domain(address.domain.name):
                 return Resolution(address, domain_is_local=False, remote=(address,))
             changes = self._changes
-            known = await self._database.read(partial(lookup.resolve, house=self._house, address=address))
+            known = await self._list_of(address)
+            if known is None:
+                known = await self._database.read(partial(lookup.resolve, house=self._house, address=address))
             if changes == self._changes:
                 is_small = len(known.accounts) + len(known.remote) <= SMALL
                 (self._resolutions if is_small else self._lists).put(key, known)
         return known if known.address == address else replace(known, address=address)
+
+    async def _list_of(self, address: Address) -> Resolution | None:
+        """The members of a known list of which this is a detail form: a thousand of them are not looked up anew for
+        each of list+1@, list+2@, …"""
+        base = lookup.without_detail(self._house, address.local_part)
+        if base == address.local_part:
+            return None
+        known = self._lists.get(Address(base, address.domain).key)
+        if known is None or await self._database.read(partial(lookup.has_own_row, address=address)):
+            return None
+        return known
 
     async def postmaster(self) -> Resolution:
         """Where letters for `<postmaster>` without a domain go (RFC 5321 §4.5.1)."""

@@ -26,6 +26,7 @@ class Lane:
 
     hop: Hop
     on_change: Callable[[], None]  # called when the dispatcher should look again
+    is_telling: bool = False  # the destination rests: only senders whose time has come are told
     is_connected: bool = False
     is_idle: bool = False
     is_leaving: bool = False  # a drain: finish the present mail transaction and go
@@ -40,6 +41,11 @@ class Lane:
     @property
     def next_hop(self) -> str:
         return self.hop.name
+
+    @property
+    def is_at_work(self) -> bool:
+        """It has reached the host and taken its share of what was due: only then is it known who needs another."""
+        return self.is_connected and self.has_claimed
 
     def leave(self) -> None:
         self.is_leaving = True

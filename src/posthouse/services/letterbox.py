@@ -7,7 +7,9 @@ Invariant: an imported letter keeps its octets and its date; nothing is sent to 
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from posthouse.mail.envelope import ReversePath
 from posthouse.mail.lines import with_crlf
@@ -50,6 +52,38 @@ class Box:
     octets: int
 
 
+@dataclass(frozen=True, slots=True)
+class NewLetter:
+    """A letter to be put in. `flags` are words of FLAGS; `received_at` None: now."""
+
+    octets: bytes
+    mailbox: str = "INBOX"
+    flags: tuple[str, ...] = ()
+    keywords: tuple[str, ...] = ()
+    received_at: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Row:
+    letter: LetterIn
+    mailbox: str
+    flags: int
+    keywords: tuple[str, ...]
+
+
+def _put(tx: Transaction, account: int, rows: Sequence[_Row], now: float) -> list[int]:
+    """The unit of work. Their UIDs."""
+    boxes: dict[str, int] = {}
+    uids = []
+    for row in rows:
+        if row.mailbox not in boxes:
+            known = mailboxes.by_name(tx, account, row.mailbox)
+            boxes[row.mailbox] = known.id if known else mailboxes.create(tx, account, row.mailbox, now).id
+        place = Place(account, boxes[row.mailbox], b"", row.flags, row.keywords)
+        uids.append(letters.accept(tx, row.letter, [place], None).placed[0].uid)
+    return uids
+
+
 class Letterbox:
     def __init__(
         self,
@@ -67,43 +101,68 @@ class Letterbox:
         self._clock = clock
         self._entropy = entropy
 
-    async def add(
-        self,
-        address: str,
-        octets: bytes,
-        *,
-        mailbox: str = "INBOX",
-        flags: tuple[str, ...] = (),
-        keywords: tuple[str, ...] = (),
-        received_at: float | None = None,
-    ) -> int:
+    async def add(self, address: str, letter: NewLetter) -> int:
         """Put a letter into a mailbox, which is made if it is not there. Returns its UID. Raises Refusal."""
         account = await self._account(address)
-        unknown = [flag for flag in flags if flag not in FLAGS]
-        if unknown:
-            raise Refusal(INVALID_ARGUMENTS, f"unknown flag {said(unknown[0])}; known are {', '.join(FLAGS)}")
-        if not octets.strip():
-            raise Refusal(BAD_CONTENT, "the letter is empty")
-        pack_keywords(keywords)
-        name = mailboxes.canonical_name(mailbox)
         incoming = IncomingLetter(self._blobs)
-        octets = with_crlf(octets)
         try:
-            for start in range(0, len(octets), CHUNK):
-                await incoming.add(octets[start : start + CHUNK])
-            row = self._row(await incoming.finish(), received_at)
-            bits = sum(FLAGS[flag] for flag in dict.fromkeys(flags))
-
-            def unit(tx: Transaction) -> int:
-                known = mailboxes.by_name(tx, account.id, name)
-                box = known.id if known else mailboxes.create(tx, account.id, name, self._clock.wall()).id
-                return letters.accept(tx, row, [Place(account.id, box, b"", bits, keywords)], None).placed[0].uid
-
-            uid = await self._database.write(unit)
+            row = await self._prepared(incoming, letter)
+            uid = await self._database.write(partial(_put, account=account.id, rows=[row], now=self._clock.wall()))
         finally:  # after the unit: before it, a large letter's pack would be taken from under it
             await incoming.discard()
         self._bus.publish(Change("account", account.id))
-        return uid
+        return uid[0]
+
+    async def add_all(self, address: str, batch: Sequence[NewLetter]) -> list[int | Refusal]:
+        """Put letters into mailboxes in one unit of work, in their order: the UID of each, or why it was refused.
+
+        A sync for each letter would make an import of some ten thousand letters a matter of minutes.
+        """
+        account = await self._account(address)
+        incoming = [IncomingLetter(self._blobs) for _ in batch]
+        found: list[int | Refusal] = []
+        rows: list[_Row] = []
+        try:
+            for each, letter in zip(incoming, batch, strict=True):
+                try:
+                    rows.append(await self._prepared(each, letter))
+                    found.append(0)
+                except Refusal as refusal:
+                    found.append(refusal)
+            uids = await self._put_all(account.id, rows)
+        finally:
+            for each in incoming:
+                await each.discard()
+        self._bus.publish(Change("account", account.id))
+        return [next(uids) if each == 0 else each for each in found]
+
+    async def _put_all(self, account: int, rows: list[_Row]) -> Iterator[int | Refusal]:
+        now = self._clock.wall()
+        try:
+            return iter(await self._database.write(partial(_put, account=account, rows=rows, now=now)))
+        except Refusal:  # of one of them, a mailbox too many for example: then each for itself
+            found: list[int | Refusal] = []
+            for row in rows:
+                try:
+                    found += await self._database.write(partial(_put, account=account, rows=[row], now=now))
+                except Refusal as refusal:
+                    found.append(refusal)
+            return iter(found)
+
+    async def _prepared(self, incoming: IncomingLetter, letter: NewLetter) -> _Row:
+        """What the unit of work needs. Raises Refusal."""
+        unknown = [flag for flag in letter.flags if flag not in FLAGS]
+        if unknown:
+            raise Refusal(INVALID_ARGUMENTS, f"unknown flag {said(unknown[0])}; known are {', '.join(FLAGS)}")
+        if not letter.octets.strip():
+            raise Refusal(BAD_CONTENT, "the letter is empty")
+        pack_keywords(letter.keywords)
+        name = mailboxes.canonical_name(letter.mailbox)
+        octets = with_crlf(letter.octets)
+        for start in range(0, len(octets), CHUNK):
+            await incoming.add(octets[start : start + CHUNK])
+        row = self._row(await incoming.finish(), letter.received_at)
+        return _Row(row, name, sum(FLAGS[flag] for flag in dict.fromkeys(letter.flags)), letter.keywords)
 
     def _row(self, letter: FinishedLetter, received_at: float | None) -> LetterIn:
         at = self._clock.wall() if received_at is None else received_at

@@ -7,6 +7,7 @@ in memory and ends with the session: a login writes nothing.
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -25,6 +26,10 @@ READ_AHEAD = 20
 
 # Letters listed in one visit to the reader, which others wait for meanwhile: some ten milliseconds.
 PAGE = 20_000
+# Letters of closed maildrops whose lists are kept, at 24 octets each: programs that look every few minutes into a
+# large mailbox cost what is new in it, not what is there. 36 MB of the 2 GB that a small machine has.
+KEPT_LETTERS = 1_500_000
+ENTRY = 30  # letters that the list itself counts for: some 700 octets
 # Letters removed in one unit of work: some tens of milliseconds of the committer, for which everybody's new mail
 # waits. Who removes more than this at QUIT does it in several units; a crash in between removes some of them only,
 # as RFC 1939 §6 allows.
@@ -65,6 +70,8 @@ class Maildrops:
         self.bus = bus
         self.clock = clock
         self._open: set[int] = set()  # account ids; membership only, never walked
+        self._kept: OrderedDict[int, Maildrop] = OrderedDict()  # by mailbox, the one not asked for the longest first
+        self._kept_letters = 0
 
     async def open(self, account: Account) -> OpenMaildrop:
         """Lock and list the INBOX without reading a letter. Raises MaildropInUse."""
@@ -82,6 +89,16 @@ class Maildrops:
         return OpenMaildrop(self, account, found)
 
     async def _list(self, mailbox: int) -> Maildrop | None:
+        """What is there, as the last session left it with what is new, or read anew."""
+        known = self._take(mailbox)
+        if known is not None:
+            new = await self.database.read(partial(messages.newcomers, known=known, limit=PAGE))
+            if new is not None:
+                known.extend(new)
+                return known
+        return await self._read(mailbox)
+
+    async def _read(self, mailbox: int) -> Maildrop | None:
         """Page by page, so that a huge mailbox keeps nobody else waiting. What is removed or comes in between two
         pages may be listed or not, as in any session that begins a moment earlier or later."""
         drop = await self.database.read(lambda reader: messages.maildrop(reader, mailbox, limit=PAGE))
@@ -97,8 +114,23 @@ class Maildrops:
             drop.extend(page)
         return drop
 
-    def release(self, account: int) -> None:
+    def release(self, account: int, drop: Maildrop | None = None) -> None:
+        """End the lock; `drop` is how the mailbox is left, where that is known."""
         self._open.discard(account)
+        if drop is None or len(drop) > KEPT_LETTERS:
+            return
+        self._take(drop.mailbox)
+        self._kept[drop.mailbox] = drop
+        self._kept_letters += len(drop) + ENTRY
+        while self._kept_letters > KEPT_LETTERS:
+            self._kept_letters -= len(self._kept.popitem(last=False)[1]) + ENTRY
+
+    def _take(self, mailbox: int) -> Maildrop | None:
+        """A kept list, for one session alone."""
+        drop = self._kept.pop(mailbox, None)
+        if drop is not None:
+            self._kept_letters -= len(drop) + ENTRY
+        return drop
 
 
 class OpenMaildrop:
@@ -112,6 +144,7 @@ class OpenMaildrop:
         self._deleted: set[int] = set()
         self._ahead: dict[int, StoredLetter | None] = {}
         self._is_released = False
+        self._left: Maildrop | None = drop  # as the mailbox is when the session ends; None: nobody knows
 
     def __len__(self) -> int:
         return len(self._drop)
@@ -183,6 +216,7 @@ class OpenMaildrop:
     async def commit(self) -> int:
         """Remove what is marked, durably; how many. Raises StoreFault: some of it, or nothing, is removed then."""
         account, drops = self._account, self._drops
+        self._left = None
         uids = from_uids(self._drop.uids[number - 1] for number in self._deleted)
         try:
             for part in parts(uids, REMOVED_AT_ONCE):
@@ -193,13 +227,14 @@ class OpenMaildrop:
         finally:
             if uids:
                 drops.bus.publish(Change("account", account.id))
+        self._left = self._drop.without([number - 1 for number in self._deleted]) if uids else self._drop
         return len(self._deleted)
 
     def release(self) -> None:
         """End the lock; safe to call twice."""
         if not self._is_released:
             self._is_released = True
-            self._drops.release(self._account.id)
+            self._drops.release(self._account.id, self._left)
 
     def _index(self, number: int) -> int:
         if not 1 <= number <= len(self._drop):

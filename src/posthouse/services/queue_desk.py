@@ -95,6 +95,10 @@ class QueueDesk:
             ids = [entry.id for entry in (await self.list_letters(Selection.parse(what), limit=limit))[0]]
         return ids[:limit]
 
+    async def next_due(self) -> float | None:
+        """When something may be attempted next; it costs the same whatever waits. Raises StoreFault."""
+        return await self._database.read(destinations.next_due)
+
     async def totals(self) -> QueueTotals:
         return await self._database.read(queue_admin.totals)
 

@@ -165,14 +165,14 @@ class Relay:
         if idle is not None:
             idle.wake.set()
             return True
-        # The second connection waits until the first has shown that the host is there.
+        # The second connection waits until the first has shown that the host is there, and taken its share.
         limit = self._settler.schedules.of(place.next_hop).connections
         hop = lanes[0].hop if lanes else Hop(place.next_hop)
-        if lanes and (hop.is_down or len(lanes) >= limit or not all(lane.is_connected for lane in lanes)):
+        if lanes and (hop.is_down or len(lanes) >= limit or not all(lane.is_at_work for lane in lanes)):
             return True
         if len(self._lanes) >= self._connections:
             return False
-        lane = Lane(hop, self.wake)
+        lane = Lane(hop, self.wake, is_telling=place.down_until > self._clock.wall())
         task = asyncio.create_task(self._carrier.run(lane))
         self._lanes[lane] = task
         self._by_hop.setdefault(lane.next_hop, []).append(lane)

@@ -56,7 +56,8 @@ class Settlement:
     """What is to be settled for one letter. `is_attempt`: it was tried for these recipients themselves.
     `relayed_blindly`: the next host knows no DSN, so who asked for success is told "relayed" by us.
     `accept`: the delivery into mailboxes here, in the same unit. `is_told` False: no report, whatever happens.
-    `is_held`: what is not finished by this waits for an operator."""
+    `is_held`: what is not finished by this waits for an operator. `tried_at`: when the outcome was met, where that
+    was not now."""
 
     letter: ClaimedLetter
     next_hop: str
@@ -66,6 +67,7 @@ class Settlement:
     accept: Posting | None = None
     is_told: bool = True
     is_held: bool = False
+    tried_at: float | None = None
 
 
 class Settler:
@@ -226,15 +228,16 @@ def letter_to_report(letter: ClaimedLetter) -> LetterToReport:
 def _notice(settlement: Settlement, ruled: Ruled, now: float) -> Notice | None:
     """What there is to tell about one recipient; whether its sender wants to know is for Bounce to say."""
     ruling, recipient = ruled.ruling, ruled.recipient
+    at = now if settlement.tried_at is None else settlement.tried_at
     match ruling.state:
         case State.DELIVERED if settlement.next_hop == LOCAL:
-            return Notice(recipient.path, Action.DELIVERED, ruling.outcome, now)
+            return Notice(recipient.path, Action.DELIVERED, ruling.outcome, at)
         case State.DELIVERED if settlement.relayed_blindly:
-            return Notice(recipient.path, Action.RELAYED, ruling.outcome, now)
+            return Notice(recipient.path, Action.RELAYED, ruling.outcome, at)
         case State.FAILED | State.EXPIRED:
-            return Notice(recipient.path, Action.FAILED, ruling.outcome, now)
+            return Notice(recipient.path, Action.FAILED, ruling.outcome, at)
         case State.DUE if ruled.is_warning:
-            return Notice(recipient.path, Action.DELAYED, ruling.outcome, now, recipient.expires_at)
+            return Notice(recipient.path, Action.DELAYED, ruling.outcome, at, recipient.expires_at)
         case _:
             return None
 

@@ -8,6 +8,7 @@ where the protocol can exclude it, nothing arrives that nobody sent, and a repor
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
@@ -38,6 +39,7 @@ class Fates:
     copies: dict[Key, dict[str, None]] = field(default_factory=dict)
     waiting: dict[Key, int] = field(default_factory=dict)
     reports: dict[Key, dict[str, str]] = field(default_factory=dict)  # final ones -> who has them
+    unread: dict[str, None] = field(default_factory=dict)  # letters of which a report came back: nobody is told then
     findings: list[Finding] = field(default_factory=list)
 
 
@@ -53,6 +55,8 @@ class Account:
     dropped: int = 0
     duplicates: int = 0  # copies beyond the first, each of them excused
     days: float = 0.0
+    survived: Counter[str] = field(default_factory=Counter)  # faults of every kind
+    deeds: Counter[str] = field(default_factory=Counter)
     findings: list[Finding] = field(default_factory=list)
 
 
@@ -72,7 +76,8 @@ class Accountant:
         account = Account(letters=len(self._ledger.letters), findings=fates.findings)
         for sent in self._ledger.letters.values():
             for recipient in sent.recipients:
-                self._settle(account, fates, doubts, sent, recipient)
+                for target in self._targets(recipient):
+                    self._settle(account, fates, doubts, sent, recipient, target)
         for each in self._strange.values():
             self._settle_strange(account, fates, each)
         return account
@@ -117,6 +122,12 @@ class Accountant:
                 facts = self._know(name, rows.octets(row.place))
                 self._report(fates, facts, name, row.address)
 
+        for message_id in _reported_in_vain(rows):
+            fates.unread[message_id] = None
+
+    def _targets(self, recipient: str) -> tuple[str, ...]:
+        return self._ledger.aliases.get(recipient, (recipient,))
+
     def _add(self, fates: Fates, owner: str, name: str, octets: bytes) -> Facts:
         """A letter in a mailbox, by a name that no other has."""
         facts = self._know(name, octets)
@@ -134,7 +145,7 @@ class Accountant:
             fates.findings.append(
                 Finding(f"<{facts.message_id}> is not what was written in {owner}'s mailbox", facts.message_id)
             )
-        elif isinstance(written, Sent) and owner not in written.recipients:
+        elif isinstance(written, Sent) and not any(owner in self._targets(each) for each in written.recipients):
             fates.findings.append(Finding(f"{owner} has <{facts.message_id}>, which is for others", facts.message_id))
         return facts
 
@@ -169,15 +180,20 @@ class Accountant:
 
     # --- one letter -------------------------------------------------------------------------------
 
-    def _settle(self, account: Account, fates: Fates, doubts: Mapping[Key, int], sent: Sent, recipient: str) -> None:
+    def _settle(
+        self, account: Account, fates: Fates, doubts: Mapping[Key, int], sent: Sent, recipient: str, target: str
+    ) -> None:
+        """`target` is who gets it: the recipient, or one of those behind an alias."""
         message_id = bare(sent.message_id)
-        key = message_id, recipient
-        copies, reports = len(fates.copies.get(key, ())), len(fates.reports.get(key, ()))
+        keys = list(dict.fromkeys(((message_id, recipient), (message_id, target))))
+        copies = len(fates.copies.get((message_id, target), ()))
+        reports = sum(len(fates.reports.get(key, ())) for key in keys)
+        is_waiting = any(key in fates.waiting for key in keys)
         may_be = sent.copies(recipient)
-        what = f"<{message_id}> from {sent.sender} to {recipient}"
-        if copies + reports and not may_be and key not in fates.waiting:
+        what = f"<{message_id}> from {sent.sender} to {target}"
+        if copies + reports and not may_be and not is_waiting:
             account.findings.append(Finding(f"{what} was not accepted, and came all the same", message_id))
-        room = max(1, may_be) + doubts.get(key, 0)
+        room = max(1, may_be) + sum(doubts.get(key, 0) for key in keys)
         if copies > room or reports > room:
             account.findings.append(
                 Finding(f"{what} came {copies} times, with {reports} reports, at most {room} may be", message_id)
@@ -191,14 +207,18 @@ class Accountant:
         account.accepted += 1
         if copies:
             account.delivered += 1
-        elif reports:
+        elif reports or message_id in fates.unread:
             account.reported += 1
-        elif key in fates.waiting:
+        elif is_waiting:
             account.waiting += 1
-        elif key in self._ledger.dropped:
+        elif any(key in self._ledger.dropped for key in keys) or self._is_left_out(recipient, target):
             account.dropped += 1
         else:
             account.findings.append(Finding(f"{what} is lost", message_id))
+
+    def _is_left_out(self, recipient: str, target: str) -> bool:
+        """An alias reaches those of its targets that are not disabled."""
+        return recipient != target and target in self._ledger.disabled
 
     @staticmethod
     def _settle_strange(account: Account, fates: Fates, sent: SentLetter) -> None:
@@ -214,12 +234,23 @@ class Accountant:
             )
 
 
+def _reported_in_vain(rows: Records) -> Iterator[str]:
+    """Letters of which a report was sent to another server and came back: it is answered by nothing."""
+    reports = {row.id for row in rows.history if not row.reverse_path}
+    letters = {
+        trace: bare(message_id) for number, (message_id, trace, _) in rows.queued.items() if number not in reports
+    }
+    for row in rows.history:
+        if not row.reverse_path and any(state in ("failed", "expired") for state in row.states):
+            yield letters.get(row.trace, "")
+
+
 def _unanswered(rows: Records) -> Iterator[Key]:
     """Of each attempt after which nobody knows whether the other side has the letter."""
     for attempt in rows.attempts:
         if attempt.letter is None:
             continue
-        message_id = bare(rows.message_ids.get(attempt.letter, ""))
+        message_id = rows.message_id(attempt.letter)
         for outcome, recipients in attempt.results:
             if is_uncertain(outcome):
                 yield from ((message_id, recipient) for recipient in recipients)

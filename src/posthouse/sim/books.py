@@ -31,15 +31,15 @@ class Books:
         self._emails: dict[tuple[int, int], int] = {}  # (mailbox, uid) -> email, also of those that are gone
         self._modseq: dict[int, int] = {}
 
-    def check(self, rows: Records, owner: str | None) -> list[str]:
-        """`owner`: the incarnation that runs; None while the server is down."""
+    def check(self, rows: Records, owner: str | None, now: float) -> list[str]:
+        """`owner`: the incarnation that runs; None while the server is down. `now` in epoch seconds."""
         found = [
             *self._uids(rows),
             *self._modseqs(rows),
             *_space(rows),
             *journal_differences(rows),
             *_queue(rows, owner),
-            *_destinations(rows),
+            *_destinations(rows, now),
         ]
         return [f"{self._name}: {text}" for text in found]
 
@@ -155,7 +155,7 @@ def _queue(rows: Records, owner: str | None) -> Iterator[str]:
             )
 
 
-def _destinations(rows: Records) -> Iterator[str]:
+def _destinations(rows: Records, now: float) -> Iterator[str]:
     earliest: dict[str, float] = {}
     for row in rows.queue:
         if row.state == "due":
@@ -164,3 +164,5 @@ def _destinations(rows: Records) -> Iterator[str]:
         place = rows.destinations.get(hop)
         if place is None or place.ready_at is None:
             yield f"letters for {hop} are due, and nothing says when it is looked at"
+        elif place.ready_at > max(due_at, place.down_until, now) + GRAIN:
+            yield f"letters for {hop} are due at {due_at:.1f}, and it is looked at only at {place.ready_at:.1f}"

@@ -21,6 +21,7 @@ LARGEST = 400_000  # octets; above 256 KiB content is spooled
 LINE = 30  # octets of one line of a letter, about
 # How many recipients a letter has: most have one.
 RECIPIENTS = (1, 1, 1, 1, 2, 3)
+TO_ALIASES = 0.1  # the share of letters that go to an alias
 # Lines of a letter, at most; one in sixteen is long enough to be spooled.
 LENGTHS = (1, 1, 5, 5, 10, 10, 10, 30, 30, 30, 100, 100, 300, 300, 1000, LARGEST // LINE)
 
@@ -34,6 +35,8 @@ async def write(play: Play, author: Person, at: float) -> None:
     if chance.random() < 0.2:
         names.append(f"nobody@{chance.choice(list(domains))}")
     recipients = chance.sample(names, min(chance.choice(RECIPIENTS), len(names)))
+    if chance.random() < TO_ALIASES:  # alone, so that no target has the letter from elsewhere too
+        recipients = [chance.choice(list(play.ledger.aliases))]
     lines = int(chance.choice(LENGTHS) * chance.random()) + 1
     await play.sleep_until(at)
     letter = author.letter(recipients, text(lines, recipients))

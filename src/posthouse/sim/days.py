@@ -7,7 +7,9 @@ Invariant: what is drawn depends on the seed alone; at the end everything is men
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Coroutine, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 from posthouse.sim import correspondence, misfortunes, operators
 from posthouse.sim.accounting import Account
@@ -17,9 +19,11 @@ from posthouse.sim.world import DAY, HOUR
 # Seconds between a letter and a misfortune that meets it on its way, at most.
 ON_ITS_WAY = 4.0
 # Seconds before the end at which the last misfortune and the last deed are over, and the last letter is written.
-# Then the longest wait for a retry passes, and the reports go their way.
-CALM = 3 * HOUR
-LAST_LETTER = 2 * HOUR
+# Then people try a last time, the longest wait for a retry passes, and the reports go their way.
+CALM = 4 * HOUR
+LAST_VISIT = 2 * HOUR
+PATIENCE = DAY  # seconds that all of it may take longer than the world lasts: a sign that somebody is never answered
+EARLY = 1.5
 LOOKS = 3  # checks of everything at times of no consequence
 
 
@@ -37,32 +41,44 @@ class Size:
 
 async def play_days(play: Play, size: Size) -> Account:
     """The whole life of a world, and its account."""
-    chance, end = play.chance, size.days * DAY
-    calm = end - CALM
+    end = size.days * DAY
     await play.begin()
-    # The stronger the wish to be early, the more letters live to see five days of outage.
-    letters = [calm * chance.random() ** 1.5 for _ in range(size.letters)]
-    async with asyncio.TaskGroup() as group:
-        for at in letters:
-            group.create_task(correspondence.write(play, chance.choice(play.people), at))
-        for _ in range(size.visits):
-            person = chance.choice(play.people)
-            group.create_task(correspondence.read(play, person, chance.uniform(0, end - LAST_LETTER)))
-        for stranger in play.ledger.strangers:
-            for _ in range(chance.randint(0, size.strange_letters)):
-                group.create_task(correspondence.write_strangely(play, stranger, chance.uniform(0, calm)))
-        for _ in range(chance.randint(*size.misfortunes)):
-            # Half of them meet a letter on its way.
-            at = chance.choice(letters) + chance.uniform(0, ON_ITS_WAY) if chance.random() < 0.5 else chance.random()
-            at = at if at > 1 else at * calm
-            group.create_task(misfortunes.strike(play, at, calm))
-        for _ in range(chance.randint(*size.deeds)):
-            at = chance.uniform(0, calm)
-            group.create_task(operators.act(play, at, chance.uniform(at, calm)))
-        for _ in range(LOOKS):
-            group.create_task(_look(play, chance.uniform(0, end)))
+    try:
+        async with asyncio.timeout(end + PATIENCE), asyncio.TaskGroup() as group:
+            for work in _days(play, size):
+                group.create_task(work)
+    except TimeoutError:
+        play.find("somebody waits for ever")
     await play.sleep_until(end)
     return await play.end()
+
+
+def _days(play: Play, size: Size) -> Iterator[Coroutine[Any, Any, None]]:
+    """Everything that is done and suffered."""
+    chance, end = play.chance, size.days * DAY
+    calm = end - CALM
+    # The stronger the wish to be early, the more letters live to see five days of outage.
+    letters = [calm * chance.random() ** EARLY for _ in range(size.letters)]
+    for at in letters:
+        yield correspondence.write(play, chance.choice(play.people), at)
+    for _ in range(size.visits):
+        yield correspondence.read(play, chance.choice(play.people), chance.uniform(0, end - LAST_VISIT))
+    for stranger in play.ledger.strangers:
+        for _ in range(chance.randint(0, size.strange_letters)):
+            yield correspondence.write_strangely(play, stranger, chance.uniform(0, calm))
+    for _ in range(chance.randint(*size.misfortunes)):
+        match chance.randrange(3):
+            case 0:  # it meets a letter somewhere on its way
+                yield misfortunes.strike(play, chance.choice(letters) + chance.uniform(0, ON_ITS_WAY), calm)
+            case 1:  # it meets the answer to one
+                yield misfortunes.strike(play, chance.uniform(0, calm), calm, after="accepted kind=mx")
+            case _:
+                yield misfortunes.strike(play, chance.uniform(0, calm), calm)
+    for _ in range(chance.randint(*size.deeds)):
+        at = chance.uniform(0, calm)
+        yield operators.act(play, at, chance.uniform(at, calm))
+    for _ in range(LOOKS):
+        yield _look(play, chance.uniform(0, end))
 
 
 async def _look(play: Play, at: float) -> None:

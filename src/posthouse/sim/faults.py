@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import gc
 import os
 import traceback
 from dataclasses import dataclass
@@ -172,6 +173,8 @@ def play(first: int, count: int) -> Outcome:
             outcome.faults += [(number, text) for text in trial.run()]
             outcome.faults += [(number, text) for text in trial.cut(Path(name) / "cut")]
             outcome.survived[trial.manner.name if trial.gate.failed else "no fault, the workload ended before"] += 1
+        del trial
+        gc.collect()  # a killed server is a knot of objects; some megabytes each would pile up
     return outcome
 
 

@@ -58,4 +58,4 @@ class Foundations:
 
 
 def _key(plan: Plan) -> str:
-    return f"{plan.hostname} {sorted(plan.accounts.items())} {sorted(plan.quotas.items())}"
+    return f"{plan.hostname} {sorted(plan.accounts.items())} {sorted(plan.aliases.items())}"

@@ -28,11 +28,15 @@ class Finding:
 
 @dataclass(slots=True)
 class Ledger:
-    """`doubts`: how often nobody can know whether a letter came across, by Message-ID and recipient: the answer to
-    the final dot was lost, or the sending server ended before it had noted the answer. `dropped`: by an operator.
-    `retried`: by an operator, so that no schedule holds. `survived`: faults of every kind that were played."""
+    """`aliases`: address and targets.
+
+    `doubts`: how often nobody can know whether a letter came across, by Message-ID and recipient: the answer to the
+    final dot was lost, or the sending server ended before it had noted the answer. `dropped`: by an operator.
+    `retried`: by an operator, so that no schedule holds. `survived`: faults of every kind that were played.
+    """
 
     people: dict[str, Person]
+    aliases: dict[str, tuple[str, ...]] = field(default_factory=dict)
     letters: dict[str, Sent] = field(default_factory=dict)
     strangers: list[Stranger] = field(default_factory=list)
     doubts: Counter[tuple[str, str]] = field(default_factory=Counter)

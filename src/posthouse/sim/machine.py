@@ -99,9 +99,7 @@ class _Committer:
     The commit itself happens in the middle of that while: a crash may come before it or after it.
     """
 
-    def __init__(
-        self, commit: Callable[[list[Any]], None], life: Life, loop: WorldLoop, chance: Random
-    ) -> None:
+    def __init__(self, commit: Callable[[list[Any]], None], life: Life, loop: WorldLoop, chance: Random) -> None:
         self.answers: list[Callable[[], None]] | None = None  # gathered while a commit runs
         self.ended: asyncio.Future[None] = loop.create_future()
         self._commit = commit

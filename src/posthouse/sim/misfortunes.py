@@ -7,6 +7,7 @@ already) is left out and not counted.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from random import Random
@@ -58,6 +59,14 @@ async def crash(place: Place) -> bool:
     if not place.station.is_up:
         return False
     place.station.crash()
+    return await _start_again(place)
+
+
+async def power_cut(place: Place) -> bool:
+    """The power fails: the network is silent at once, and what the disk has not synced may be gone."""
+    if not place.station.is_up or not place.station.plan.records_disk:
+        return False
+    place.station.cut_power(place.chance)
     return await _start_again(place)
 
 
@@ -185,6 +194,7 @@ MISFORTUNES: Mapping[str, Misfortune] = {
     "stop": stop,
     "restart": restart,
     "crash": crash,
+    "power cut": power_cut,
     "line cut": cut,
     "partition": partition,
     "silence": silence,
@@ -198,16 +208,35 @@ MISFORTUNES: Mapping[str, Misfortune] = {
     "bad manners": bad_manners,
 }
 # Crashes say most about a server, and a world has few misfortunes.
-CHOICES = (*MISFORTUNES, "crash", "crash", "stop", "restart", "bad manners", "bad manners")
+SUDDEN = ("crash", "crash", "connections reset", "silence", "line cut", "stop")
+POWER = 0.5  # the share of a server's misfortunes that are power cuts, where its power can be cut
+ANSWER = 0.3  # seconds from a commit to the moment at which the other side has noted the answer, about
+CHOICES = (
+    *(name for name in MISFORTUNES if name != "power cut"),
+    "crash",
+    "crash",
+    "stop",
+    "restart",
+    "bad manners",
+    "bad manners",
+)
 
 
-async def strike(play: Play, at: float, latest: float) -> None:
-    """One misfortune by chance, begun at that time and over at `latest`."""
+async def strike(play: Play, at: float, latest: float, *, after: str = "") -> None:
+    """One misfortune by chance, begun at that time and over at `latest`. `after`: it waits for the next time that a
+    server logs these words, and then for as long as an answer is on its way, about."""
     chance = play.chance
-    name = chance.choice(CHOICES)
     station = chance.choice(play.stations)
-    until = min(at + chance.choice(LENGTHS) * chance.random(), latest)
+    if station.plan.records_disk and chance.random() < POWER:
+        name = "power cut"
+    else:
+        name = chance.choice(SUDDEN if after else CHOICES)
+    length = chance.choice(LENGTHS) * chance.random()
     await play.sleep_until(at)
+    if after:
+        await play.world.heard(after, latest)
+        await asyncio.sleep(chance.uniform(0, ANSWER))
+    until = min(play.world.now + length, latest)
     play.world.note(f"{station.plan.name}: {name}, until {until:.1f}")
     if await MISFORTUNES[name](Place(play, station, until)):
         play.ledger.survived[name] += 1

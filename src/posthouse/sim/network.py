@@ -168,6 +168,8 @@ class Network:
         if life is None:
             raise RuntimeError("only somebody in the world can connect")
         answered: asyncio.Future[WorldTransport] = self.loop.create_future()
+        # Nobody may be left to ask for its error when the life has ended meanwhile.
+        answered.add_done_callback(lambda done: done.cancelled() or done.exception(), context=OUTSIDE)
         self._ports += 1
         source = (life.address, self._ports)
         if not self._links.passes(life.address, host):

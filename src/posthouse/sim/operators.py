@@ -57,9 +57,11 @@ async def drop(play: Play, station: Station, _until: float) -> None:
     # Noted before it is done: it may be done without an answer.
     play.ledger.dropped.update(((bare(row.message_id), row.address), None) for row in mine)
     play.world.note(f"{station.plan.name}: <{chosen.message_id}> is dropped by an operator")
+    _asked(play, station)
     await _do(
         play, station, lambda: station.house.queue_desk.drop(Selection(queue_id=chosen.letter), tell_sender=tells)
     )
+    _asked(play, station)
 
 
 async def disable(play: Play, station: Station, until: float) -> None:

@@ -54,6 +54,7 @@ class Sent:
     octets: bytes
     at: float
     tries: list[Try] = field(default_factory=list)
+    underway: tuple[str, ...] = ()  # recipients of the try that goes on now
 
     def outcomes(self, recipient: str) -> list[Outcome]:
         """Of every try for that recipient."""
@@ -76,7 +77,8 @@ class Sent:
 
     def copies(self, recipient: str) -> int:
         """Copies that may have come into being at the own server: it said yes, or said nothing."""
-        return sum(is_uncertain(each) or each.is_delivered for each in self.outcomes(recipient))
+        answered = sum(is_uncertain(each) or each.is_delivered for each in self.outcomes(recipient))
+        return answered + (recipient in self.underway)
 
 
 def is_uncertain(outcome: Outcome) -> bool:
@@ -155,10 +157,12 @@ class Person:
             ReversePath(parse_address(sent.sender)),
             tuple(ForwardPath(parse_address(each)) for each in sent.unsettled),
         )
+        sent.underway = sent.unsettled
         try:
-            recipients = sent.unsettled
-            sent.tries.append(Try(recipients, tuple(await connection.send(envelope, [sent.octets]))))
+            outcomes = await connection.send(envelope, [sent.octets])
+            sent.tries.append(Try(sent.underway, tuple(outcomes)))
         finally:
+            sent.underway = ()
             with suppress(ConnectFault):
                 await connection.close()
 
@@ -195,8 +199,8 @@ class Person:
         listing = (await visit.say()).body or b""
         found = []
         for line in listing.splitlines():
-            number, unique_id = line.decode().split()
-            client.retrieve(int(number))
+            said, unique_id = line.decode().split()
+            client.retrieve(int(said))
             found.append(Found(unique_id, (await visit.say()).body or b""))
         marked = [number for number in range(1, len(found) + 1) if removed(number)]
         for number in marked:

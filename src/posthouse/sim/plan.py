@@ -10,7 +10,8 @@ from typing import Any
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """`accounts`: address and password. `settings`: sections of posthouse.toml. `quotas`: octets, by address.
+    """`accounts`: address and password. `aliases`: address and targets, here or elsewhere. `settings`: sections of
+    posthouse.toml.
 
     `records_disk`: every write is recorded, so that its power can be cut; that costs time.
     """
@@ -19,8 +20,8 @@ class Plan:
     domain: str
     address: str
     accounts: Mapping[str, str]
+    aliases: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     settings: Mapping[str, Any] = field(default_factory=dict)
-    quotas: Mapping[str, int] = field(default_factory=dict)
     records_disk: bool = False
 
     @property

@@ -14,6 +14,7 @@ from posthouse.sim import punctuality, records
 from posthouse.sim.accounting import Account, Accountant
 from posthouse.sim.books import Books
 from posthouse.sim.ledger import Finding, Ledger, bare
+from posthouse.sim.machine import EPOCH
 from posthouse.sim.people import MailboxFault, Person
 from posthouse.sim.plan import Plan
 from posthouse.sim.punctuality import Watch
@@ -30,7 +31,8 @@ class Play:
         self.chance = world.chance
         self.stations = [world.add(plan) for plan in plans]
         self.people: list[Person] = list(world.people.values())
-        self.ledger = Ledger(world.people)
+        aliases = {address: targets for plan in plans for address, targets in plan.aliases.items()}
+        self.ledger = Ledger(world.people, aliases)
         self.ledger.strangers += [self._stranger(*each) for each in strangers]
         self.findings: list[Finding] = []
         self._accountant = Accountant(self.ledger)
@@ -98,7 +100,7 @@ class Play:
     def _check(self, station: Station, rows: Records) -> list[Finding]:
         name, now = station.plan.name, self.world.now
         owner = station.house.settler.owner if station.is_up else None
-        texts = self._books[name].check(rows, owner)
+        texts = self._books[name].check(rows, owner, EPOCH + now)
         retried = self.ledger.retried.get(name, [])
         busy: tuple[str, ...] = ()
         if station.is_up:
@@ -108,6 +110,9 @@ class Play:
             texts += [f"{name}: {text}" for text in punctuality.lateness(rows, watch)]
         texts += [f"{name}: {text}" for text in punctuality.haste(rows, watch)]
         return [Finding(text, _letter_in(text)) for text in texts]
+
+    def find(self, text: str) -> None:
+        self._find([Finding(text)], "on the way")
 
     def _find(self, found: Sequence[Finding], when: str) -> None:
         known = {each.text for each in self.findings}
@@ -127,6 +132,7 @@ class Play:
         for stranger in self.ledger.strangers:
             stranger.end()
         account.days = self.world.now / DAY
+        account.survived, account.deeds = self.ledger.survived, self.ledger.deeds
         account.findings = self.findings
         return account
 

@@ -53,7 +53,8 @@ def lateness(rows: Records, watch: Watch) -> Iterator[str]:
         ready = max(max(row.due_at, down_until) - EPOCH, watch.up_since)
         if watch.now - ready > grace:
             yield f"{_name(row)} is due since {ready:.1f}, and is not tried at {watch.now:.1f}"
-        told = max(row.deadline_at - EPOCH, watch.up_since)
+        # What was held or dropped meanwhile is told of when it is looked at again.
+        told = max(row.deadline_at - EPOCH, watch.up_since, *watch.retried)
         if watch.now - told > grace:
             yield f"{_name(row)}: its sender should have been told at {told:.1f}, it is {watch.now:.1f}"
         if row.due_at > row.expires_at + GRAIN:
@@ -99,9 +100,10 @@ def _too_soon(
     if not times or _was_asked(times[-1], attempt.at, watch):
         return
     wait = attempt.at - times[-1]
+    message_id, _, received_at = rows.queued.get(attempt.letter or 0, ("?", "", 0.0))
     # The last attempt is at the end of the letter's time, however short the wait is then.
-    if wait < delay(len(times)) - GRAIN and attempt.at - times[0] < EXPIRE - RETRY[-1]:
-        name = f"{recipient} of <{rows.message_ids.get(attempt.letter or 0, '?')}>"
+    if wait < delay(len(times)) - GRAIN and attempt.at < received_at + EXPIRE - GRAIN:
+        name = f"{recipient} of <{message_id}>"
         yield f"{name} was tried {wait:.1f} seconds after attempt {len(times)}, at {attempt.at - EPOCH:.1f}"
 
 

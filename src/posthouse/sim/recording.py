@@ -63,6 +63,10 @@ class OpenGate:
         return None
 
 
+def _nowhere(_entry: Entry) -> None:
+    return
+
+
 class Recorder:
     """One life's view of a data directory at `root`; what happens outside of it is not recorded.
 
@@ -94,7 +98,11 @@ class Recorder:
 
     def end(self) -> None:
         """The life is over, as by kill -9: whatever still closes its files writes nothing down."""
+        if self._is_over:
+            return
         self._is_over = True
+        self._sink = _nowhere  # SQLite's file systems live long, and would keep the whole log alive
+        self.gate = OpenGate()
         self._vfs.unregister()
 
     def note(self, what: Any) -> None:
@@ -278,10 +286,6 @@ class RecordingDisk(PosixDisk):
 # --- SQLite ---------------------------------------------------------------------------------------
 
 
-def _in_sqlites_words(error: OSError, otherwise: type[apsw.Error]) -> apsw.Error:
-    return apsw.FullError(str(error)) if error.errno == ENOSPC else otherwise(str(error))
-
-
 class _SqliteFile(apsw.VFSFile):
     """A file of SQLite's own kind, apart from syncs."""
 
@@ -301,6 +305,10 @@ class _SqliteFile(apsw.VFSFile):
             self._number = recorder.number(path)
         self._syncs_folder = bool(wants & SYNCS_FOLDER and wants & apsw.SQLITE_OPEN_CREATE)
 
+    def excepthook(self, etype: Any, evalue: Any, etraceback: Any) -> bool:
+        """As RecordingVfs.excepthook."""
+        return True
+
     def xWrite(self, data: bytes, offset: int) -> None:  # noqa: N802 - SQLite's name
         if self._number is not None:
             self._pass_write(data, offset)
@@ -318,7 +326,9 @@ class _SqliteFile(apsw.VFSFile):
         try:
             gate.pass_through("write", self._path)
         except OSError as error:
-            raise _in_sqlites_words(error, apsw.IOError) from error
+            # Only a write tells SQLite that the disk is full (os_unix.c, unixWrite); all else is an I/O error.
+            kind = apsw.FullError if error.errno == ENOSPC else apsw.IOError
+            raise kind(str(error)) from error
 
     def xTruncate(self, newsize: int) -> None:  # noqa: N802 - as above
         if self._number is not None:
@@ -344,7 +354,7 @@ class _SqliteFile(apsw.VFSFile):
         try:
             self._recorder.gate.pass_through(operation, self._path)
         except OSError as error:
-            raise _in_sqlites_words(error, apsw.IOError) from error
+            raise apsw.IOError(str(error)) from error
 
 
 class RecordingVfs(apsw.VFS):
@@ -353,13 +363,17 @@ class RecordingVfs(apsw.VFS):
         self.vfs_name = name
         self._recorder = recorder
 
+    def excepthook(self, etype: Any, evalue: Any, etraceback: Any) -> bool:
+        """A second fault while SQLite cleans up after the first: it goes on by the result code alone."""
+        return True
+
     def xOpen(self, name: str | apsw.URIFilename | None, flags: list[int]) -> apsw.VFSFile:  # noqa: N802 - as above
         path = name.filename() if isinstance(name, apsw.URIFilename) else name
         try:
             if path:
                 self._recorder.gate.pass_through("open", Path(path))
         except OSError as error:
-            raise _in_sqlites_words(error, apsw.CantOpenError) from error
+            raise apsw.CantOpenError(str(error)) from error
         return _SqliteFile(self._recorder, name, flags)
 
     def xDelete(self, filename: str, syncdir: bool) -> None:  # noqa: N802 - as above
@@ -369,7 +383,7 @@ class RecordingVfs(apsw.VFS):
             try:
                 self._recorder.gate.pass_through("unlink", path)
             except OSError as error:
-                raise _in_sqlites_words(error, apsw.IOError) from error
+                raise apsw.IOError(str(error)) from error
             self._recorder.unlink(path)
         super().xDelete(filename, syncdir)
         if is_ours and syncdir:

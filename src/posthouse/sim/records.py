@@ -13,8 +13,10 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import apsw
+import msgspec
 
 from posthouse.outcome import Outcome
 from posthouse.store.queue_rows import unpack_outcome, unpack_results
@@ -107,6 +109,18 @@ class JournalRow:
 
 
 @dataclass(frozen=True, slots=True)
+class HistoryRow:
+    """A letter that has left the queue or never was in it. `states`: of its recipients."""
+
+    id: int
+    trace: str
+    message_id: str
+    reverse_path: str
+    received_at: float
+    states: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Records:
     folder: Path
     accounts: dict[int, AccountRow]
@@ -116,7 +130,12 @@ class Records:
     destinations: dict[str, DestinationRow]
     attempts: list[AttemptRow]
     journal: list[JournalRow]
-    message_ids: dict[int, str]  # of every letter that was ever in the queue, by queue id
+    history: list[HistoryRow]
+    queued: dict[int, tuple[str, str, float]]  # Message-ID, trace and arrival of what was ever in the queue
+
+    def message_id(self, letter: int) -> str:
+        """Of a queue id, without brackets; "" where it is not known."""
+        return self.queued.get(letter, ("", "", 0.0))[0].strip("<>")
 
     def octets(self, place: tuple[int, int, int]) -> bytes:
         """Content as the pack has it. Raises OSError; shorter than it should be where the pack is."""
@@ -136,47 +155,57 @@ _PLACEMENTS = (
     " b.pack_offset, b.length FROM placement AS p JOIN email AS e ON e.id = p.email"
     " JOIN email_detail AS d ON d.email = e.id JOIN blob AS b ON b.id = e.blob ORDER BY p.mailbox, p.uid"
 )
+_DESTINATIONS = "SELECT next_hop, ready_at, failures, down_until FROM queue_destination"
+_ATTEMPTS = "SELECT id, letter, next_hop, at, results FROM attempt ORDER BY id"
+_HISTORY = "SELECT id, trace, message_id, reverse_path, received_at, results FROM history ORDER BY id"
+_QUEUED = "SELECT id, message_id, trace, received_at FROM queue_letter"
+_JOURNAL = "SELECT account, modseq, mailbox, kind, uids FROM journal ORDER BY account, modseq, mailbox, kind"
 
 
 def read(folder: Path, *, is_up: bool) -> Records:
     with _connection(folder, is_up=is_up) as connection:
-        execute = connection.execute
-        with connection:  # one snapshot
-            accounts = [
-                AccountRow(*row)
-                for row in execute(
-                    "SELECT id, name, used_octets, used_letters, modseq, journal_floor FROM account ORDER BY id"
-                )
-            ]
-            mailboxes = [
-                MailboxRow(*row)
-                for row in execute("SELECT id, account, name, uid_validity, uid_next, modseq FROM mailbox ORDER BY id")
-            ]
-            return Records(
-                folder=folder,
-                accounts={each.id: each for each in accounts},
-                mailboxes={each.id: each for each in mailboxes},
-                placements=[Placement(*row[:8], tuple(row[8:])) for row in execute(_PLACEMENTS)],
-                queue=[QueuedRow(*row[:14], tuple(row[14:17]), unpack_outcome(row[17])) for row in execute(_QUEUE)],
-                destinations={
-                    row[0]: DestinationRow(*row)
-                    for row in execute("SELECT next_hop, ready_at, failures, down_until FROM queue_destination")
-                },
-                attempts=[
-                    AttemptRow(*row[:4], unpack_results(row[4]))
-                    for row in execute("SELECT id, letter, next_hop, at, results FROM attempt ORDER BY id")
-                ],
-                journal=[
-                    JournalRow(*row)
-                    for row in execute(
-                        "SELECT account, modseq, mailbox, kind, uids FROM journal"
-                        " ORDER BY account, modseq, mailbox, kind"
-                    )
-                ],
-                message_ids=dict(
-                    execute("SELECT id, message_id FROM history UNION SELECT id, message_id FROM queue_letter")
-                ),
+        return _records(folder, connection)
+
+
+def _records(folder: Path, connection: apsw.Connection) -> Records:
+    def execute(statement: str) -> Iterator[Any]:
+        return iter(connection.execute(statement))
+
+    connection.execute("BEGIN")  # one snapshot
+    try:
+        accounts = [
+            AccountRow(*row)
+            for row in execute(
+                "SELECT id, name, used_octets, used_letters, modseq, journal_floor FROM account ORDER BY id"
             )
+        ]
+        mailboxes = [
+            MailboxRow(*row)
+            for row in execute("SELECT id, account, name, uid_validity, uid_next, modseq FROM mailbox ORDER BY id")
+        ]
+        history = [HistoryRow(*(*row[:5], _states(row[5]))) for row in execute(_HISTORY)]
+        return Records(
+            folder=folder,
+            accounts={each.id: each for each in accounts},
+            mailboxes={each.id: each for each in mailboxes},
+            placements=[Placement(*(*row[:8], tuple(row[8:]))) for row in execute(_PLACEMENTS)],
+            queue=[QueuedRow(*(*row[:14], tuple(row[14:17]), unpack_outcome(row[17]))) for row in execute(_QUEUE)],
+            destinations={row[0]: DestinationRow(*row) for row in execute(_DESTINATIONS)},
+            attempts=[AttemptRow(*(*row[:4], unpack_results(row[4]))) for row in execute(_ATTEMPTS)],
+            journal=[JournalRow(*row) for row in execute(_JOURNAL)],
+            history=history,
+            queued={
+                **{row[0]: tuple(row[1:]) for row in execute(_QUEUED)},
+                **{row.id: (row.message_id, row.trace, row.received_at) for row in history},
+            },
+        )
+    finally:
+        connection.execute("ROLLBACK")
+
+
+def _states(results: bytes) -> tuple[str, ...]:
+    """Of the recipients of a row of history, in their order: the third of the values that each has."""
+    return tuple(each[2] for each in msgspec.msgpack.decode(results))
 
 
 def claimed(folder: Path) -> list[tuple[str, str]]:

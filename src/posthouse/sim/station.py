@@ -8,19 +8,23 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine
+from dataclasses import replace
 from pathlib import Path
+from random import Random
 from typing import Any, TypeVar
 
 from posthouse.app import House, Machine, open_house
 from posthouse.config import Settings, from_table
+from posthouse.office import store_check_of
 from posthouse.ports import StoreFault
-from posthouse.services.checkup import Checkup
 from posthouse.serving import Server
 from posthouse.sim.dns import WorldDns
+from posthouse.sim.image import Rule
 from posthouse.sim.loop import Life, WorldLoop
 from posthouse.sim.machine import world_machine
 from posthouse.sim.network import Network
 from posthouse.sim.plan import Plan
+from posthouse.sim.power import PoweredDisk
 from posthouse.sim.tls import Certificate, WorldTlsUpgrader
 
 __all__ = ["Plan", "Station", "StationDown"]
@@ -28,6 +32,7 @@ __all__ = ["Plan", "Station", "StationDown"]
 T = TypeVar("T")
 
 PORTS = {"smtp": 25, "submission": 587, "pop3s": 995}
+CHECKPOINT_PAGES = 100  # of a server whose power is cut: its log is copied back while it works, not in idle time only
 DRAIN = 30.0  # seconds that sessions get at a stop, as process.drain
 
 
@@ -63,6 +68,11 @@ class Station:
         self._life: Life | None = None
         self._server: Server | None = None
         self._over: asyncio.Future[None] | None = None  # done when the life is
+        self._is_dark = False  # its power is cut
+        self._disk: PoweredDisk | None = None
+        if plan.records_disk:
+            rule = Random(f"{seed}/{plan.name}/disk").choice(list(Rule))  # noqa: S311 - reproducible on purpose
+            self._disk = PoweredDisk(folder, rule)
         dns.add_host(plan.hostname, plan.address)
         dns.add_mx(plan.domain, plan.hostname)
 
@@ -93,7 +103,14 @@ class Station:
         self.starts += 1
         life = self._life = Life(self.plan.name, self.plan.address)
         self._over = self._loop.create_future()
-        return world_machine(life, self._loop, self._dns, f"{self._seed}/{self.plan.name}/{self.starts}")
+        if self._is_dark:
+            self._is_dark = False
+            self._network.unsilence(self.plan.address)
+        machine = world_machine(life, self._loop, self._dns, f"{self._seed}/{self.plan.name}/{self.starts}")
+        if self._disk is None:
+            return machine
+        recorder = self._disk.begin()
+        return replace(machine, disk=recorder.disk, vfs=recorder.vfs, checkpoint_pages=CHECKPOINT_PAGES)
 
     async def _start(self, machine: Machine) -> Server:
         if not self._is_founded:
@@ -110,7 +127,9 @@ class Station:
         house = open_house(self.folder, self._settings(), machine)
         await house.administration.add_domain(plan.domain)
         for address, password in plan.accounts.items():
-            await house.administration.add_account(address, password, quota=plan.quotas.get(address))
+            await house.administration.add_account(address, password)
+        for address, targets in plan.aliases.items():
+            await house.administration.add_alias(address, targets)
         await house.close()
 
     def _settings(self) -> Settings:
@@ -137,12 +156,29 @@ class Station:
         if self._life is not None:
             self.before_end()
         self._end()
+        if self._disk is not None:
+            self._disk.crash()
+            self.folder = self._disk.folder
+
+    def cut_power(self, chance: Random) -> None:
+        """The network falls silent first, then everything stops, and of what was not synced the disk keeps what it
+        likes (sim/image.py). `start` brings the power back. Only for a plan that `records_disk`."""
+        assert self._disk is not None, f"{self.plan.name} does not record its disk"
+        self._network.silence(self.plan.address)
+        self._is_dark = True
+        if self._life is not None:
+            self.before_end()
+        self._end()
+        self._disk.cut(chance)
+        self.folder = self._disk.folder
 
     def _end(self) -> None:
         life, self._life, self._server = self._life, None, None
         if life is not None:
             self._loop.end(life)
             self._network.end(life)
+        if self._disk is not None:
+            self._disk.end()
         if self._over is not None and not self._over.done():
             self._over.set_result(None)
 
@@ -164,16 +200,8 @@ class Station:
 
     async def _findings(self) -> list[str]:
         house = self.house
-        checkup = Checkup(
-            house.database,
-            house.blobs,
-            house.resolver,
-            house.workers,
-            hostname=self.plan.hostname,
-            local_checks=[],
-        )
         try:
-            found = await checkup.store()
+            found = await store_check_of(house).run()
         except StoreFault as fault:
             return [f"{self.plan.name}: {fault}"]
         return [f"{self.plan.name}: {each.text}" for each in found if each.level != "ok"]

@@ -11,10 +11,11 @@ import asyncio
 from collections.abc import Callable
 from random import Random
 
+from posthouse.mail.dates import format_date
 from posthouse.sim.dns import WorldDns, WorldResolver
 from posthouse.sim.loop import Life
 from posthouse.sim.network import Network
-from posthouse.sim.strangers_client import Call, Conversation, SentLetter, compose
+from posthouse.sim.strangers_client import EPOCH, Call, Conversation, SentLetter, compose
 from posthouse.sim.strangers_manners import GOOD, Act, Manners, Stage
 from posthouse.sim.strangers_server import KeptLetter, StrangeSession
 from posthouse.sim.strangers_wire import Wire
@@ -43,7 +44,10 @@ class Stranger:
         self.domain = domain
         self.kept: list[KeptLetter] = []
         self.sent: list[SentLetter] = []
+        self.forwards: dict[str, str] = {}  # a recipient here -> where their mail goes on to
+        self.passed_on: list[SentLetter] = []  # by a forward, and the bounces that came of it
         self.note = note
+        self.visits = 0  # connections that its server accepted
         self._network = network
         self._loop = network.loop
         self._resolver = WorldResolver(dns)
@@ -52,6 +56,7 @@ class Stranger:
         # Letters are written by a program of its own, which a stop of the server does not end.
         self._writer = Life(f"{hostname} (writing)", address)
         self._written = 0
+        self._passing: dict[asyncio.Task[None], None] = {}
         self._greylist: dict[tuple[str, str, str], float] = {}  # when first seen
         self._times: dict[int, int] = {}  # habit, by its number -> how often it has come
         self._manners = manners
@@ -98,6 +103,7 @@ class Stranger:
         self._network.end(self._writer)
 
     def _welcome(self) -> Wire:
+        self.visits += 1
         return _Door(self)
 
     def act(self, stage: Stage) -> Act | None:
@@ -123,12 +129,40 @@ class Stranger:
         Whatever the host does, this ends, at the latest some minutes after its last word."""
         self._written += 1
         octets = compose(self._written, self.domain, to) if letter is None else letter
-        sent = SentLetter(to, octets, call, at=self.now)
+        sent = SentLetter(to, octets, call, at=self.now, reverse_path=f"somebody@{self.domain}")
         self.sent.append(sent)
-        conversation = Conversation(sent, self.hostname, self.domain, self._resolver, self._chance)
-        await self._loop.create_task(conversation.run(), context=self._writer.context)
-        self.note(f"{self.hostname} sent {sent}")
+        await self._loop.create_task(self._send(sent), context=self._writer.context)
         return sent
+
+    async def _send(self, sent: SentLetter) -> None:
+        await Conversation(sent, self.hostname, self._resolver, self._chance).run()
+        self.note(f"{self.hostname} sent {sent}")
+
+    # --- passing on -------------------------------------------------------------------------------
+
+    def keep(self, letter: KeptLetter) -> None:
+        """It took responsibility for this one, or behaves so."""
+        self.kept.append(letter)
+        for recipient in letter.recipients:
+            if recipient in self.forwards:
+                passing = self._loop.create_task(self._pass_on(letter, recipient), context=self._writer.context)
+                self._passing[passing] = None
+                passing.add_done_callback(lambda done: self._passing.pop(done, None))
+
+    async def _pass_on(self, letter: KeptLetter, recipient: str) -> None:
+        """Once, with a trace of its own; what is not taken goes back to its sender."""
+        trace = f"Received: by {self.hostname} for <{recipient}>; {format_date(EPOCH + self.now)}\r\n".encode()
+        to = self.forwards[recipient]
+        sent = SentLetter(to, trace + letter.content, Call.POLITE, self.now, reverse_path=letter.reverse_path)
+        self.passed_on.append(sent)
+        await self._send(sent)
+        if sent.is_acknowledged or not letter.reverse_path:
+            return
+        self._written += 1
+        words = compose(self._written, self.domain, letter.reverse_path) + b"\r\n".join((b"", letter.content))
+        bounce = SentLetter(letter.reverse_path, words, Call.POLITE, self.now, reverse_path="")
+        self.passed_on.append(bounce)
+        await self._send(bounce)
 
 
 class _Door(Wire):

@@ -15,8 +15,10 @@ from random import Random
 
 from posthouse.mail.dates import format_date
 from posthouse.mail.header import scan_header
+from posthouse.net.session import TlsRefused
 from posthouse.ports import NameNotFound, Resolver, ResolverFault
 from posthouse.sim.strangers_wire import Over, Wire
+from posthouse.sim.tls import WorldTlsStarter
 
 # Seconds: for a connection, for each reply (RFC 5321 §4.5.3.2.6 gives the last one ten minutes), for all of it.
 CONNECT_SECONDS = 30.0
@@ -51,6 +53,10 @@ class Call(Enum):
     NONSENSE = auto()  # unknown and broken commands first
     MUTE = auto()  # connects and says nothing
     NO_MAIL = auto()  # DATA without a mail transaction
+    STARTTLS = auto()
+    TLS_INJECTION = auto()  # the whole letter in the same breath as STARTTLS, in the clear (CVE-2011-0411)
+    TLS_NOT_MEANT = auto()  # STARTTLS, and on in the clear
+    TLS_SILENCE = auto()  # STARTTLS, and nothing more
 
 
 @dataclass(slots=True)
@@ -61,6 +67,7 @@ class SentLetter:
     octets: bytes
     call: Call
     at: float
+    reverse_path: str = ""
     is_acknowledged: bool = False
     is_uncertain: bool = False
     replies: list[str] = field(default_factory=list)
@@ -87,10 +94,9 @@ def compose(number: int, domain: str, to: str) -> bytes:
 class Conversation:
     """Sends one letter. `run` always ends and never raises."""
 
-    def __init__(self, sent: SentLetter, hostname: str, domain: str, resolver: Resolver, chance: Random) -> None:
+    def __init__(self, sent: SentLetter, hostname: str, resolver: Resolver, chance: Random) -> None:
         self._sent = sent
         self._hostname = hostname
-        self._reverse_path = f"somebody@{domain}"
         self._resolver = resolver
         self._chance = chance
         self._wire = Wire()
@@ -100,7 +106,7 @@ class Conversation:
             async with asyncio.timeout(PATIENCE):
                 await self._connect()
                 await self._talk()
-        except (Over, OSError, TimeoutError, NameNotFound, ResolverFault) as why:
+        except (Over, OSError, TimeoutError, TlsRefused, NameNotFound, ResolverFault) as why:
             self._sent.replies.append(f"({type(why).__name__})")
         finally:
             if self._wire.transport is not None:
@@ -133,6 +139,8 @@ class Conversation:
                 for line in ("FROB", "MAIL TO:<a>", "RCPT", "EHLO", "DATA now", "VRFY", "\x00\xff", "x" * 3000):
                     await self._say(line)
                 await self._letter()
+            case Call.STARTTLS | Call.TLS_INJECTION | Call.TLS_NOT_MEANT | Call.TLS_SILENCE:
+                await self._secured()
             case Call.BDAT | Call.BREAK_IN_CHUNK:
                 await self._greet()
                 await self._chunks()
@@ -146,6 +154,34 @@ class Conversation:
             await self._must(f"HELO {self._hostname}", "2")
         else:
             await self._must(f"EHLO {self._hostname}", "2")
+
+    async def _secured(self) -> None:
+        await self._greet()
+        everything = "\r\n".join((*self._envelope(), "DATA", "")).encode() + _stuffed(self._sent.octets) + b".\r\n"
+        match self._sent.call:
+            case Call.TLS_INJECTION:
+                self._write(b"STARTTLS\r\n" + everything)
+                await self._reply()
+            case Call.TLS_NOT_MEANT:
+                await self._must("STARTTLS", "2")
+                self._write(everything)
+                await self._wire.loss()
+                raise Over
+            case Call.TLS_SILENCE:
+                await self._must("STARTTLS", "2")
+                await self._wire.loss()
+                raise Over
+            case _:
+                await self._must("STARTTLS", "2")
+        transport, wire = self._wire.end, self._wire
+        wire.discard()
+        await WorldTlsStarter().start(transport, wire, self._hostname, is_verified=False)
+        if self._sent.call is Call.TLS_INJECTION:
+            await self._say("NOOP")  # were the letter believed, this would be answered with 250 for MAIL first
+            await self._say("QUIT")
+            return
+        await self._must(f"EHLO {self._hostname}", "2")
+        await self._letter()
 
     async def _letter(self) -> None:
         call = self._sent.call
@@ -227,7 +263,7 @@ class Conversation:
 
     def _envelope(self) -> Sequence[str]:
         size = {Call.SMALL_SIZE: " SIZE=10", Call.HUGE_SIZE: f" SIZE={10**15}"}.get(self._sent.call, "")
-        return (f"MAIL FROM:<{self._reverse_path}>{size}", f"RCPT TO:<{self._sent.recipient}>")
+        return (f"MAIL FROM:<{self._sent.reverse_path}>{size}", f"RCPT TO:<{self._sent.recipient}>")
 
     def _smuggled(self) -> bytes:
         """What a server that takes LF for the end of a line would take for another letter."""

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from enum import Enum, auto
 from random import Random
 
-# RFC 6647 §4.5 proposes at least a minute; five are the custom.
+# RFC 6647 §5: "from 1 minute to 24 hours"; five minutes are the custom.
 GREYLIST_SECONDS = 300.0
 
 
@@ -61,6 +61,7 @@ class Trick(Enum):
     TWO_REPLIES = auto()
     SUCCESS_OF_NOTHING = auto()  # 214, a success that answers no command of a mail transaction
     BINARY = auto()
+    ENDLESS = auto()  # a thousand lines
 
 
 Act = Say | Wait | Trick
@@ -92,7 +93,8 @@ EVERYTHING = (
 class Manners:
     """`extensions`: what EHLO offers. `has_ehlo`: else EHLO is 502. `greylist`: seconds for which the first try of
     a client, sender and recipient is put off; None: not at all. `delay`: seconds before each reply. `is_dribbling`:
-    replies leave octet by octet. `has_good_tls`: else every handshake fails."""
+    replies leave octet by octet. `has_good_tls`: else every handshake fails. `takes_data_for_nobody`: DATA is 354
+    though every recipient was refused, and what then comes is kept, for no recipients."""
 
     habits: tuple[Habit, ...] = ()
     extensions: tuple[str, ...] = EVERYTHING
@@ -101,6 +103,7 @@ class Manners:
     delay: float = 0.0
     is_dribbling: bool = False
     has_good_tls: bool = True
+    takes_data_for_nobody: bool = False
     refused: tuple[str, ...] = field(default=("nobody",))  # local-parts that are 550 5.1.1
 
 
@@ -124,6 +127,7 @@ def draw(chance: Random, *, is_kind: bool = False) -> Manners:
         delay=chance.choice((0.0, 0.0, 0.0, 2.0, 30.0)),
         is_dribbling=chance.random() < 0.1,
         has_good_tls=chance.random() < 0.85,
+        takes_data_for_nobody=chance.random() < 0.3,
     )
 
 

@@ -24,6 +24,7 @@ COMMAND_SECONDS = 600.0
 CONTENT_SECONDS = 6 * 3600.0
 # A session of our client has some dozens of commands; a stranger endures more, but not for ever.
 MOST_COMMANDS = 10_000
+ENDLESS_LINES = 1000  # of one reply
 LONG_REPLY = 10 * 1024  # octets of a reply line that nobody should send (RFC 5321 §4.5.3.1.5: 512)
 
 
@@ -44,7 +45,6 @@ class Office(Protocol):
 
     hostname: str
     domain: str
-    kept: list[KeptLetter]
 
     @property
     def manners(self) -> Manners: ...
@@ -56,6 +56,8 @@ class Office(Protocol):
         """What goes wrong now, by its habits."""
 
     def is_greylisted(self, client: str, reverse_path: str, recipient: str) -> bool: ...
+
+    def keep(self, letter: KeptLetter) -> None: ...
 
     def note(self, text: str) -> None: ...
 
@@ -165,7 +167,7 @@ class StrangeSession:
             self._recipients.append(recipient)
 
     async def _data(self) -> None:
-        if not self._recipients:
+        if not self._recipients and (self._reverse_path is None or not self._office.manners.takes_data_for_nobody):
             await self._reply("503 5.5.1 RCPT first" if self._reverse_path is None else "554 5.5.1 no valid recipients")
             return
         if not await self._answer(Stage.DATA, "354 go ahead"):
@@ -239,7 +241,7 @@ class StrangeSession:
 
         def keep() -> KeptLetter:
             letter = KeptLetter(reverse_path, recipients, content, was_answered=False, at=office.now)
-            office.kept.append(letter)
+            office.keep(letter)
             return letter
 
         letter = await self._answer(Stage.END, "250 2.6.0 kept", keep)
@@ -323,6 +325,8 @@ def _wrong(trick: Trick, reply: str) -> bytes:
             wrong = f"{code} {text}\r\n{code} {text}\r\n"
         case Trick.SUCCESS_OF_NOTHING:
             wrong = "214 2.0.0 see the manual\r\n"
+        case Trick.ENDLESS:
+            wrong = f"{code}-{text}\r\n" * ENDLESS_LINES + f"{code} {text}\r\n"
         case _:
             return bytes(range(256)) + b"\r\n"
     return wrong.encode()

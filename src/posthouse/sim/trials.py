@@ -7,12 +7,14 @@ Invariant: a trial is a function of its number, so a failure prints the command 
 from __future__ import annotations
 
 import logging
+import os
 import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from multiprocessing import get_context
 from pathlib import Path
@@ -29,6 +31,7 @@ from posthouse.sim.workload import HOUR, Premises
 T = TypeVar("T")
 
 DAY = 24 * HOUR
+HASH_SEED = "PYTHONHASHSEED"
 MAX_TOLD = 20  # failures that are printed in full
 MEMORY = Path("/dev/shm")  # noqa: S108 - a file system in memory, where there is one
 
@@ -98,35 +101,50 @@ def run_trials(
     """Play the pieces, tell how it goes and how it ended; the exit code. `option`: of `posthouse sim`."""
     started = time.monotonic()
     total = Outcome()
-    if jobs <= 1:
-        for first, count in pieces:
-            _told(total, play(first, count), wanted, option)
-    else:
-        # Not by fork: the parent may have threads, and SQLite's file systems are not made for it.
-        with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
-            futures: list[Future[Outcome]] = [pool.submit(play, first, count) for first, count in pieces]
-            for done in as_completed(futures):
-                _told(total, done.result(), wanted, option)
+    with _one_order_of_sets(), ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
+        futures: list[Future[Outcome]] = [pool.submit(play, first, count) for first, count in pieces]
+        for done in as_completed(futures):
+            _told(total, done.result(), wanted, option)
     return _summary(total, time.monotonic() - started, option)
+
+
+@contextmanager
+def _one_order_of_sets() -> Iterator[None]:
+    """Processes that begin in here see a set of strings in the same order each time."""
+    before = os.environ.get(HASH_SEED)
+    os.environ[HASH_SEED] = "0"
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ[HASH_SEED]
+        else:
+            os.environ[HASH_SEED] = before
 
 
 def _told(total: Outcome, more: Outcome, wanted: int, option: str) -> None:
     total.add(more)
     for number, text in more.faults[:MAX_TOLD]:
-        print(f"\n{number}: {text}\n  {again(number, option)}")
+        _say(f"{number}: {text}\n  {again(number, option)}")
     failed = len({number for number, _ in total.faults})
-    print(f"\r{total.trials} of {wanted} {option}, {failed} failed", end="", file=sys.stderr)
+    sys.stderr.write(f"\r{total.trials} of {wanted} {option}, {failed} failed")
+    sys.stderr.flush()
 
 
 def _summary(total: Outcome, seconds: float, option: str) -> int:
     failed = sorted({number for number, _ in total.faults})
-    print(file=sys.stderr)
-    print(f"{total.trials} {option} in {seconds:.0f} s, {len(failed)} of them with something lost or wrong")
+    sys.stderr.write("\n")
+    _say(f"{total.trials} {option} in {seconds:.0f} s, {len(failed)} of them with something lost or wrong")
     for what, count in sorted(total.survived.items()):
-        print(f"{count:8d}  {what}")
+        _say(f"{count:8d}  {what}")
     for number in failed[:MAX_TOLD]:
-        print(f"  {again(number, option)}")
+        _say(f"  {again(number, option)}")
     return 1 if failed else 0
+
+
+def _say(text: str) -> None:
+    sys.stdout.write(text + "\n")
+    sys.stdout.flush()
 
 
 def again(number: int, option: str) -> str:

@@ -7,6 +7,7 @@ script noted, with virtual times; two runs of the same seed give the same log, l
 
 from __future__ import annotations
 
+import asyncio
 import shutil
 import traceback
 from collections.abc import Awaitable, Callable, MutableMapping
@@ -49,6 +50,7 @@ class World:
         self.chance = Random(f"{seed}/script")  # noqa: S311 - reproducible on purpose
         self.stations: dict[str, Station] = {}
         self.people: dict[str, Person] = {}
+        self._ears: dict[str, asyncio.Future[None]] = {}
         self._folder = folder
         self._foundations = foundations
 
@@ -93,12 +95,27 @@ class World:
     def note(self, text: str) -> None:
         self.log.append(f"{self.now:14.6f} world: {text}")
 
+    async def heard(self, words: str, until: float) -> None:
+        """Return when a server logs that, or at that time."""
+        heard = self._ears.setdefault(words, self.loop.create_future())
+        try:
+            async with asyncio.timeout(max(0.0, until - self.now)):
+                await asyncio.shield(heard)
+        except TimeoutError:
+            return
+        finally:
+            if heard.done():
+                self._ears.pop(words, None)
+
     def record(self, method: str, event: MutableMapping[str, Any]) -> None:
         """Everything that is logged goes into the world's log."""
         life = current_life()
         words = [f"{name}={value}" for name, value in sorted(event.items()) if name not in ("event", "exc_info")]
         line = f"{event['event']} {' '.join(words)}".replace(str(self._folder), "")
         self.log.append(f"{self.now:14.6f} {life.name if life else 'world'}: {line}")
+        for wanted, heard in list(self._ears.items()):
+            if wanted in line and not heard.done():
+                heard.set_result(None)
         error = event.get("exc_info")
         if error or method in ("error", "critical"):
             told = traceback.format_exc() if error is True else "".join(traceback.format_exception(error or None))
@@ -122,9 +139,7 @@ class World:
         self.loop.close()
 
 
-def run(
-    seed: int, script: Callable[[World], Awaitable[T]], foundations: Foundations | None = None
-) -> tuple[World, T]:
+def run(seed: int, script: Callable[[World], Awaitable[T]], foundations: Foundations | None = None) -> tuple[World, T]:
     """Make a world, let the script play in it, and end it. Whoever calls looks at `World.faults`."""
     with TemporaryDirectory(prefix="posthouse-sim-", dir=work_folder()) as folder:
         world = World(seed, Path(folder), foundations)

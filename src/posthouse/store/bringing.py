@@ -7,15 +7,14 @@ later letter whose note is whole comes back, also where its octets are hurt (the
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 from posthouse.ports import BlobLocation, StoreFault, Transaction
-from posthouse.store import rebuild, recovered
+from posthouse.store import noted, rebuild, recovered
 from posthouse.store.blobs.inspection import open_pack
-from posthouse.store.blobs.record import RECORD_HEADER_SIZE, Damage, Record, RecordKind, scan
+from posthouse.store.blobs.record import Damage, Record, scan
 from posthouse.store.blobs.shelf import Shelf
 from posthouse.store.databases.migrate import Transact
 from posthouse.store.notes import Note, read_note
@@ -107,42 +106,9 @@ class Bringing:
             if isinstance(record, Damage) and len(self._found.unreadable) < MAX_SAID:
                 place = f"pack {number}, octets {record.start} to {record.end}"
                 self._found.unreadable.append(f"{place}: {record.reason}")
-            note = None if record.note is None else read_note(record.note)
-            if note is None:
-                continue
-            match record:
-                case Record(kind=RecordKind.CONTENT):
-                    yield rebuild.found_letter(note, _digested(record.location, record.content), record.content)
-                case Record(kind=RecordKind.REFERENCE):
-                    yield self._referred(note, record.location)
-                case Damage(kind=RecordKind.CONTENT, location=BlobLocation() as location):
-                    yield rebuild.found_letter(note, _unknown(location), self._rest(location))
-                case _:  # a reference that is hurt where it says which pack it means
-                    continue
-
-    def _referred(self, note: Note, location: BlobLocation) -> Found:
-        """A letter with a pack of its own. Its trailer says whether it is whole; one that is lost itself, where all
-        else fits, speaks for hurt octets of its own rather than of the letter's."""
-        found: Record | Damage | None = None
-        size = 0
-        with contextlib.suppress(StoreFault):
-            pack = open_pack(self._shelf, location.pack)
-            size = len(pack.view)
-            found = next(iter(scan(pack.view, pack.header)), None)
-        if isinstance(found, Record) and found.location == location:
-            return rebuild.found_letter(note, _digested(location, found.content), found.content)
-        octets = self._rest(location)
-        fits = size == location.offset + location.length + RECORD_HEADER_SIZE
-        if isinstance(found, Damage) and found.note is None and fits and len(octets) == location.length:
-            return rebuild.found_letter(note, _digested(location, memoryview(octets)), octets)
-        return rebuild.found_letter(note, _unknown(location), octets)
-
-    def _rest(self, location: BlobLocation) -> bytes:
-        """What is left of hurt octets: their header may still name the letter."""
-        try:
-            return self._shelf.read(location.pack, location.offset, location.length)
-        except StoreFault:
-            return b""
+            letter = noted.letter_of(self._shelf, record)
+            if letter is not None:
+                yield letter
 
     # --- writing ----------------------------------------------------------------------------------
 
@@ -196,7 +162,7 @@ class Bringing:
         )
 
     def _is_whole(self, location: BlobLocation) -> bool:
-        return hashlib.sha256(self._rest(location)).digest() == location.digest
+        return hashlib.sha256(noted.rest(self._shelf, location)).digest() == location.digest
 
     def _count(self, tx: Transaction, each: Found) -> None:
         """Octets of this record that no row means are dead: compaction gives them back."""
@@ -211,11 +177,3 @@ class Bringing:
             "INSERT INTO dead_octets (pack, octets, since) VALUES (:pack, :octets, :now)",
             [{"pack": pack, "octets": octets, "now": self._now} for pack, octets in sorted(self._dead.items())],
         )
-
-
-def _digested(location: BlobLocation, content: memoryview) -> BlobLocation:
-    return BlobLocation(location.pack, location.offset, location.length, hashlib.sha256(content).digest())
-
-
-def _unknown(location: BlobLocation) -> BlobLocation:
-    return BlobLocation(location.pack, location.offset, location.length, UNKNOWN_DIGEST)

@@ -205,6 +205,8 @@ class Committer:
         started = self._clock.monotonic()
         engine = self._engine
         try:
+            if self._appender.is_doubtful:
+                self._end_doubt()
             engine.begin()
         except Exception as error:
             engine.roll_back()
@@ -313,13 +315,28 @@ class Committer:
 
     def _record(self) -> None:
         """How far the packs are indexed and which numbers are used, in the same transaction."""
-        appender, numbers = self._appender, self._numbers
-        if not appender.rows and not appender.waiting_octets and numbers.last_id == self._saved_id:
-            return
-        transaction = self._engine.transaction
+        appender = self._appender
+        if appender.rows or appender.waiting_octets or self._numbers.last_id != self._saved_id:
+            self._write_down()
+
+    def _write_down(self) -> None:
+        appender, transaction = self._appender, self._engine.transaction
         for row in appender.rows:
             ledger.save_pack(transaction, row)
-        ledger.save_tail(transaction, appender.number, appender.end, numbers.last_id, self._shelf.last_pack)
+        ledger.save_tail(transaction, appender.number, appender.end, self._numbers.last_id, self._shelf.last_pack)
+
+    def _end_doubt(self) -> None:
+        """A commit failed half-way, and after a crash it might come to light: its frames may lie in the log.
+
+        One that succeeds overwrites them. Until then no content is taken: what the doubtful one needs lies where
+        it would go. Raises the driver's errors, and then the doubt remains.
+        """
+        engine = self._engine
+        engine.begin()
+        self._write_down()
+        engine.finish()
+        engine.commit()
+        self._appender.end_doubt()
 
     # --- when something fails --------------------------------------------------------------------
 

@@ -186,6 +186,26 @@ def _bracketed(message_id: str) -> str:
     return f"<{bare}>" if bare else ""
 
 
+def of_row(reader: Reader, table: str, row: int) -> Hurt | None:
+    """The letter that a row of some table belongs to; None where it belongs to none, or none is left."""
+    statement = _BLOB_OF.get(table)
+    found = None if statement is None else reader.row(statement, id=row)
+    if found is None:
+        return None
+    return next(iter(of_blob(reader, found[0])), None)
+
+
+_BLOB_OF = {
+    "email": "SELECT blob FROM email WHERE id = :id",
+    "email_detail": "SELECT blob FROM email WHERE id = :id",
+    "queue_letter": "SELECT blob FROM queue_letter WHERE id = :id",
+    "queue_recipient": (
+        "SELECT queue_letter.blob FROM queue_recipient JOIN queue_letter ON queue_letter.id = queue_recipient.letter"
+        " WHERE queue_recipient.id = :id"
+    ),
+}
+
+
 # --- blob rows by place ---------------------------------------------------------------------------
 
 _BLOB = "SELECT id, pack, pack_offset, length, hash FROM blob "

@@ -39,7 +39,10 @@ def make_ready(tx: Transaction, ready: Mapping[str, float | None]) -> None:
         " ON CONFLICT (next_hop) DO UPDATE SET ready_at = CASE"
         " WHEN excluded.ready_at IS NULL THEN queue_destination.ready_at"
         " WHEN queue_destination.ready_at < excluded.ready_at THEN queue_destination.ready_at"
-        " WHEN excluded.ready_at < queue_destination.down_until THEN queue_destination.down_until"
+        # One that is down may be looked at before `down_until` to tell senders in time: see `refresh`.
+        " WHEN excluded.ready_at < queue_destination.down_until"
+        " THEN CASE WHEN queue_destination.ready_at < queue_destination.down_until THEN queue_destination.ready_at"
+        " ELSE queue_destination.down_until END"
         " ELSE excluded.ready_at END",
         [{"next_hop": hop, "ready_at": ready[hop]} for hop in sorted(ready)],
     )
@@ -77,15 +80,25 @@ def lock(tx: Transaction, next_hops: Iterable[str]) -> None:
         tx.run("UPDATE queue_destination SET ready_at = ready_at WHERE next_hop = :hop", hop=hop)
 
 
+# Each is the first row of its own index.
+_EARLIEST = (
+    "SELECT (SELECT MIN(due_at) FROM queue_recipient WHERE next_hop = :hop AND state = 'due'),"
+    " (SELECT MIN(deadline_at) FROM queue_recipient WHERE next_hop = :hop AND state = 'due')"
+)
+
+
 def refresh(tx: Transaction, next_hop: str, now: float) -> None:
     """Compute anew when a (locked) destination may be looked at: what is overdue counts as due now, behind the
-    destinations that have waited longer."""
-    row = tx.row("SELECT MIN(due_at) FROM queue_recipient WHERE next_hop = :hop AND state = 'due'", hop=next_hop)
-    earliest = row[0] if row else None
+    destinations that have waited longer. One that is down is looked at for the next warning or expiry there, though
+    not probed: its senders are told in time."""
+    row = tx.row(_EARLIEST, hop=next_hop)
+    due_at, deadline_at = row or (None, None)
     tx.run(
-        "UPDATE queue_destination SET ready_at = CASE WHEN :ready_at < down_until THEN down_until"
+        "UPDATE queue_destination SET ready_at = CASE WHEN :ready_at < down_until"
+        " THEN CASE WHEN :told_at < down_until THEN :told_at ELSE down_until END"
         " ELSE :ready_at END WHERE next_hop = :hop",
-        ready_at=None if earliest is None else max(earliest, now),
+        ready_at=None if due_at is None else max(due_at, now),
+        told_at=None if deadline_at is None else max(deadline_at, now),
         hop=next_hop,
     )
 

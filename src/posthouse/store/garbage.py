@@ -183,6 +183,11 @@ def plan_compaction(reader: Reader, pack: int, after: int = -1, limit: int = COM
     return [LiveBlob(row[0], BlobLocation(row[1], row[2], row[3])) for row in rows]
 
 
+def bury(tx: Transaction, location: BlobLocation, now: float) -> None:
+    """Count octets of a pack as dead."""
+    tx.run(_BURY, pack=location.pack, octets=location.length, now=now)
+
+
 def relocate(tx: Transaction, blob: LiveBlob, content: Content, note: bytes, now: float) -> BlobLocation | None:
     """Append a blob's content anew, with its note, and point its row there. None: it has gone or moved meanwhile."""
     row = tx.row("SELECT pack, pack_offset, length FROM blob WHERE id = :blob", blob=blob.id)

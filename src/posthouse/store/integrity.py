@@ -118,6 +118,19 @@ def accounts(reader: Reader, after: int = 0, limit: int = 1_000) -> list[int]:
 
 def check_account(reader: Reader, account: int) -> list[Difference]:
     """Everything that one account's rows say about each other. At most a hundred of each kind are reported."""
+    found = check_counters(reader, account)
+    if reader.row("SELECT 1 FROM account WHERE id = :account", account=account) is None:
+        return found
+    inbox = reader.row("SELECT 1 FROM mailbox WHERE account = :account AND name = 'INBOX'", account=account)
+    if inbox is None:
+        found.append(Difference("account", account, "INBOX", None, "INBOX"))
+    for table, missing, statement in _DANGLING:
+        found += (Difference(table, row[0], missing, None, "a row") for row in reader.rows(statement, account=account))
+    return found
+
+
+def check_counters(reader: Reader, account: int) -> list[Difference]:
+    """What an account and its mailboxes count, against what there is; what `mend_counters` mends."""
     row = reader.row(_ACCOUNT, account=account)
     if row is None:
         return []
@@ -130,12 +143,20 @@ def check_account(reader: Reader, account: int) -> list[Difference]:
     ]
     for mailbox in reader.rows(_MAILBOXES, account=account):
         found += _check_mailbox(mailbox, modseq)
-    inbox = reader.row("SELECT 1 FROM mailbox WHERE account = :account AND name = 'INBOX'", account=account)
-    if inbox is None:
-        found.append(Difference("account", account, "INBOX", None, "INBOX"))
-    for table, missing, statement in _DANGLING:
-        found += (Difference(table, row[0], missing, None, "a row") for row in reader.rows(statement, account=account))
     return found
+
+
+def named(reader: Reader, difference: Difference) -> str:
+    """A difference in words that say whose it is."""
+    statement = (
+        "SELECT mailbox.name || ' of ' || account.name FROM mailbox JOIN account ON account.id = mailbox.account"
+        " WHERE mailbox.id = :id"
+        if difference.table == "mailbox"
+        else "SELECT 'account ' || name FROM account WHERE id = :id"
+    )
+    row = reader.row(statement, id=difference.id)
+    whose = row[0] if row else f"{difference.table} {difference.id}"
+    return f"{whose}: {difference.field} is {difference.stored}, should be {difference.actual}"
 
 
 def _check_mailbox(row: Row, account_modseq: int) -> list[Difference]:
@@ -147,7 +168,7 @@ def _check_mailbox(row: Row, account_modseq: int) -> list[Difference]:
         *_unequal("mailbox", mailbox, "octets", octets, real_octets),
         *_at_least("mailbox", mailbox, "uid_next", uid_next, last_uid + 1),
         *_at_least("mailbox", mailbox, "modseq", modseq, last_modseq),
-        *_at_least("account", mailbox, "modseq", account_modseq, modseq),
+        *_at_least("mailbox", mailbox, "modseq of its account", account_modseq, modseq),
     ]
 
 
@@ -178,7 +199,7 @@ def mend_counters(tx: Transaction, account: int) -> None:
         " modseq = CASE WHEN modseq < :modseq THEN :modseq ELSE modseq END WHERE id = :account",
         octets=octets,
         letters=letters,
-        modseq=row[3],
+        modseq=max([row[3], *(max(mailbox[5], mailbox[10]) for mailbox in tx.rows(_MAILBOXES, account=account))]),
         account=account,
     )
     for mailbox in tx.rows(_MAILBOXES, account=account):

@@ -16,6 +16,7 @@ from posthouse.store import uidset
 from posthouse.store.uidset import Ranges
 
 TOMBSTONE_DAYS = 90  # DESIGN: the default of the setting; a client away for longer resynchronises in full
+TOMBSTONES_AT_ONCE = 10_000  # one unit of work may have removed a million letters; forgetting them takes many
 PURGE_PAGE = 2_000  # mod-sequences forgotten in one unit of work: some tens of milliseconds of the committer
 
 
@@ -144,15 +145,16 @@ def purge(tx: Transaction, account: int, before: float, page: int = PURGE_PAGE) 
     )
     wanted = current if kept is None else kept[0] - 1
     cut = min(wanted, floor + page)
-    if cut > floor:
-        _forget(tx, account, cut)
+    if cut > floor and not _forget(tx, account, cut):
+        return True
     tx.run("DELETE FROM retired_name WHERE account = :account AND retired_at < :before", account=account, before=before)
     return bool(cut < wanted)
 
 
 _FORGET_TOMBSTONES = (
-    "DELETE FROM tombstone WHERE modseq <= :cut AND mailbox IN (SELECT mailbox FROM journal"
-    " WHERE account = :account AND modseq <= :cut AND kind IN (:expunged, :deleted))"
+    "DELETE FROM tombstone WHERE (mailbox, modseq, uid) IN (SELECT mailbox, modseq, uid FROM tombstone"
+    " WHERE modseq <= :cut AND mailbox IN (SELECT mailbox FROM journal"
+    " WHERE account = :account AND modseq <= :cut AND kind IN (:expunged, :deleted)) LIMIT :limit)"
 )
 _RAISE_FLOORS = (
     "UPDATE mailbox SET tombstone_floor = (SELECT MAX(modseq) FROM journal WHERE account = :account"
@@ -161,9 +163,14 @@ _RAISE_FLOORS = (
 )
 
 
-def _forget(tx: Transaction, account: int, cut: int) -> None:
+def _forget(tx: Transaction, account: int, cut: int) -> bool:
+    """False when there were more tombstones than one unit forgets: then the journal's rows stay, and it is done again.
+    The floors come first: from then on nobody is told of these removals."""
     expunged, deleted = int(Kind.EXPUNGED), int(Kind.DELETED)
-    tx.run(_FORGET_TOMBSTONES, account=account, cut=cut, expunged=expunged, deleted=deleted)
     tx.run(_RAISE_FLOORS, account=account, cut=cut, expunged=expunged)
+    limit = TOMBSTONES_AT_ONCE
+    if tx.run(_FORGET_TOMBSTONES, account=account, cut=cut, expunged=expunged, deleted=deleted, limit=limit) == limit:
+        return False
     tx.run("DELETE FROM journal WHERE account = :account AND modseq <= :cut", account=account, cut=cut)
     tx.run("UPDATE account SET journal_floor = :cut WHERE id = :account", account=account, cut=cut)
+    return True

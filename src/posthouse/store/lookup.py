@@ -98,11 +98,6 @@ def find_account(reader: Reader, address: Address) -> Account | None:
     return None if row is None else _account(row)
 
 
-def account_by_id(reader: Reader, account_id: int) -> Account | None:
-    row = reader.row(_ACCOUNT + " WHERE a.id = :id", id=account_id)
-    return None if row is None else _account(row)
-
-
 def owns(reader: Reader, house: House, account: int, address: Address) -> bool:
     """Whether this is one of the account's own addresses, a domain-alias twin or a detail form of one."""
     domain = find_domain(reader, address.domain.name)
@@ -121,6 +116,12 @@ def without_detail(house: House, local_part: str) -> str:
         return local_part
     base = local_part.partition(house.detail_separator)[0]
     return base or local_part  # "+x@" has no base
+
+
+def has_own_row(reader: Reader, address: Address) -> bool:
+    """Whether exactly this address is somebody's, or an alias: a detail form (list+7@) seldom is."""
+    domain = find_domain(reader, address.domain.name)
+    return domain is not None and _address_row(reader, domain.id, fold(address.local_part)) is not None
 
 
 def resolve(reader: Reader, house: House, address: Address) -> Resolution:
@@ -154,6 +155,7 @@ class _Expansion:
     is_alias: bool = False
     reason: Status = BAD_MAILBOX
     _seen: set[tuple[int, str]] = field(default_factory=set)
+    _domains: dict[str, LocalDomain | None] = field(default_factory=dict)  # a list's members share a few
     _is_over: bool = False
     _steps: int = 0
 
@@ -163,7 +165,7 @@ class _Expansion:
 
     def expand(self, address: Address, depth: int) -> None:
         self._steps += 1
-        domain = find_domain(self.reader, address.domain.name)
+        domain = self._domain(address.domain.name)
         if domain is None:
             if address.domain.name == self.house.hostname:
                 self._expand_own_name(address)
@@ -172,7 +174,7 @@ class _Expansion:
             return
         row = self._find(domain, fold(address.local_part))
         if row is not None and row[1] == "account":
-            self._add_account(row[2])
+            self._add_account(row[4:])
         elif row is not None:
             self._follow(domain, row[3], self._targets(row[0]), depth)
         elif domain.catch_all is not None and fold(address.local_part) not in RESERVED:
@@ -180,12 +182,17 @@ class _Expansion:
         elif depth and fold(address.local_part) in RESERVED:
             self._add_guard(domain)
 
+    def _domain(self, name: str) -> LocalDomain | None:
+        if name not in self._domains:
+            self._domains[name] = find_domain(self.reader, name)
+        return self._domains[name]
+
     def _find(self, domain: LocalDomain, local_part: str) -> Row | None:
-        row = _address_row(self.reader, domain.id, local_part)
+        row = self.reader.row(_ADDRESS_WITH_ACCOUNT, domain=domain.id, local_part=local_part)
         if row is None:
             base = without_detail(self.house, local_part)
             if base != local_part:
-                row = _address_row(self.reader, domain.id, base)
+                row = self.reader.row(_ADDRESS_WITH_ACCOUNT, domain=domain.id, local_part=base)
         return row
 
     def _targets(self, address_id: int) -> list[str]:
@@ -207,12 +214,11 @@ class _Expansion:
             self.expand(parse_address(target), depth + 1)
             self._count()
 
-    def _add_account(self, account_id: int) -> None:
-        account = self.accounts.get(account_id) or account_by_id(self.reader, account_id)
-        if account is None or not account.is_active:
+    def _add_account(self, row: Row) -> None:
+        if row[0] is None or row[2] != "active":
             self.reason = MAILBOX_DISABLED
-            return
-        self.accounts[account.id] = account
+        elif row[0] not in self.accounts:
+            self.accounts[row[0]] = _account(row)
 
     def _add_guard(self, domain: LocalDomain | None) -> None:
         guard = _postmaster(self.reader, domain)
@@ -242,6 +248,13 @@ def _address_row(reader: Reader, domain: int, local_part: str) -> Row | None:
 _ACCOUNT = (
     "SELECT a.id, a.name, a.state, a.quota, a.language, a.is_admin, m.id FROM account a"
     " JOIN mailbox m ON m.account = a.id AND m.name = 'INBOX'"
+)
+
+# The same columns behind those of the address; empty for an alias.
+_ADDRESS_WITH_ACCOUNT = (
+    "SELECT x.id, x.kind, x.account, x.local_part, a.id, a.name, a.state, a.quota, a.language, a.is_admin, m.id"
+    " FROM address x LEFT JOIN account a ON a.id = x.account LEFT JOIN mailbox m ON m.account = a.id"
+    " AND m.name = 'INBOX' WHERE x.domain = :domain AND x.local_part = :local_part"
 )
 
 _GUARD = " WHERE a.state = 'active' ORDER BY a.is_admin DESC, a.created_at, a.id LIMIT 1"

@@ -248,6 +248,15 @@ def renew_uid_validity(tx: Transaction, account: int, now: float, jump: int = 1_
         )
 
 
+def give_new_validity(tx: Transaction, mailbox: int, now: float) -> None:
+    """Damage gave two mailboxes one UIDVALIDITY: from now on this one has its own."""
+    tx.run(
+        "UPDATE mailbox SET uid_validity = :uid_validity WHERE id = :mailbox",
+        mailbox=mailbox,
+        uid_validity=_next_uid_validity(tx, now),
+    )
+
+
 # --- changing -------------------------------------------------------------------------------------
 
 

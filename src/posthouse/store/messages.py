@@ -9,8 +9,9 @@ rows, and its content becomes garbage. Everything here is done by statements ove
 from __future__ import annotations
 
 from array import array
+from collections.abc import Collection
 from dataclasses import dataclass
-from itertools import chain
+from itertools import chain, compress
 
 from posthouse.ports import Reader, Transaction
 from posthouse.store import journal, uidset
@@ -42,6 +43,14 @@ class Maildrop:
         self.sizes.extend(page.sizes)
         self.emails.extend(page.emails)
         self.octets += page.octets
+
+    def without(self, indexes: Collection[int]) -> Maildrop:
+        """The same without the letters at these indexes."""
+        stays = bytearray(b"\1") * len(self)
+        for index in indexes:
+            stays[index] = 0
+        uids, sizes, emails = (array("Q", compress(each, stays)) for each in (self.uids, self.sizes, self.emails))
+        return Maildrop(self.mailbox, self.uid_validity, uids=uids, sizes=sizes, emails=emails, octets=sum(sizes))
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,6 +121,18 @@ def maildrop(reader: Reader, mailbox: int, *, after: int = 0, limit: int = uidse
     flat = array("Q", chain.from_iterable(rows))  # zip(*rows) takes twice as long
     sizes = flat[1::3]
     return Maildrop(mailbox, head[0], uids=flat[0::3], sizes=sizes, emails=flat[2::3], octets=sum(sizes))
+
+
+def newcomers(reader: Reader, known: Maildrop, limit: int) -> Maildrop | None:
+    """What must be added to a maildrop that was listed earlier; None where that is not enough: letters were removed
+    since, there are more than `limit` new ones, or the mailbox is not the same any more."""
+    row = reader.row("SELECT uid_validity, total FROM mailbox WHERE id = :mailbox", mailbox=known.mailbox)
+    missing = 0 if row is None else row[1] - len(known)
+    if row is None or row[0] != known.uid_validity or not 0 <= missing < limit:
+        return None
+    page = maildrop(reader, known.mailbox, after=known.uids[-1] if len(known) else 0, limit=limit)
+    # The mailbox's counter is exact: with a letter removed there would be more new ones than are missing.
+    return page if page is not None and len(page) == missing else None
 
 
 def view(reader: Reader, mailbox: int) -> View | None:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from posthouse.mail.header import scan_header
 from posthouse.ports import BlobLocation, Buffer, Reader, Transaction
-from posthouse.store import destinations, journal, mailboxes, queue_admin, threads
+from posthouse.store import destinations, journal, mailboxes, threads
 from posthouse.store.evidence import Lacks
 from posthouse.store.journal import Kind
 from posthouse.store.notes import Note, PlacedNote, QueuedNote, RecipientNote
@@ -23,7 +23,6 @@ from posthouse.store.queue_rows import State
 EPOCH_JUMP = 1_000_000
 # In place of the SHA-256 of content that was hurt before anybody wrote it down: nothing has it, so it is never served.
 UNKNOWN_DIGEST = b"lost"
-HOLD_PAGE = 1_000  # recipients put on hold by one round of statements
 
 _MAX_HEADER = 256 * 1024  # octets looked at for the summary; what scan_header reads at most
 
@@ -66,24 +65,6 @@ def adopt_older_state(tx: Transaction, *, now: float) -> None:
         mailboxes.renew_uid_validity(tx, account, now)
     # Nobody can say any more which names were given up since; what comes under one of them is new in any case.
     tx.run("DELETE FROM retired_name")
-
-
-def hold_queue(tx: Transaction, *, now: float) -> int:
-    """Put everything that waits on hold; how many recipients. What was sent since the state was saved is not known,
-    and an operator decides whether a letter goes out perhaps for the second time."""
-    tx.run(
-        "UPDATE queue_recipient SET state = 'due', owner = NULL, leased_until = NULL, hold_asked = 0"
-        " WHERE state = 'claimed'"
-    )
-    held, after = 0, 0
-    while rows := tx.rows(
-        "SELECT id FROM queue_recipient WHERE state = 'due' AND id > :after ORDER BY id LIMIT :n",
-        after=after,
-        n=HOLD_PAGE,
-    ):
-        held += queue_admin.hold(tx, [row[0] for row in rows], now)
-        after = rows[-1][0]
-    return held
 
 
 # --- one letter -----------------------------------------------------------------------------------

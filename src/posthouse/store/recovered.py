@@ -86,21 +86,28 @@ def account(tx: Transaction, number: int, names: Names, home: Domain, now: float
     """
     if tx.row("SELECT 1 FROM account WHERE id = :id", id=number) is not None:
         return None
-    address = names.address_of(tx, number) or Address(f"recovered-{number:x}", home)
+    known = directory.addresses_of(tx, number)  # rows of its own that outlived it
+    address = parse_address(known[0]) if known else names.address_of(tx, number)
+    address = address or Address(f"recovered-{number:x}", home)
     if lookup.find_domain(tx, address.domain.name) is None:
         directory.add_domain(tx, address.domain, now)
-    made = directory.add_account(tx, address, now)
-    # Rows are inserted under the new id first because the address refers to it; then all of them take the old one.
     tx.run(
-        "INSERT INTO account (id, tenant, name, state, language, created_at, modseq)"
-        " SELECT :id, tenant, name || ' ', state, language, created_at, modseq FROM account WHERE id = :made",
+        "INSERT INTO account (id, tenant, name, state, created_at) VALUES (:id, :tenant, :name, 'active', :now)",
         id=number,
-        made=made,
+        tenant=directory.DEFAULT_TENANT,
+        name=str(address),
+        now=now,
     )
-    for table in ("address", "mailbox", "journal"):
-        tx.run(f"UPDATE {table} SET account = :id WHERE account = :made", id=number, made=made)  # noqa: S608 - constants
-    tx.run("DELETE FROM account WHERE id = :made", made=made)
-    tx.run("UPDATE account SET name = :name WHERE id = :id", id=number, name=str(address))
+    if not known:
+        directory.insert_address(tx, address, "account", number)
+    # Its change numbers begin above all that its mailboxes know.
+    tx.run(
+        "UPDATE account SET modseq = COALESCE((SELECT MAX(modseq) FROM mailbox WHERE account = :id), 0),"
+        " journal_floor = COALESCE((SELECT MAX(modseq) FROM mailbox WHERE account = :id), 0) WHERE id = :id",
+        id=number,
+    )
+    if tx.row("SELECT 1 FROM mailbox WHERE account = :id LIMIT 1", id=number) is None:
+        mailboxes.create_account_mailboxes(tx, number, now)
     return str(address)
 
 

@@ -13,6 +13,7 @@ import re
 from collections.abc import Sequence
 from hashlib import blake2b
 
+from posthouse.mail.encoded_word import codec_name
 from posthouse.ports import Reader, Transaction
 
 MAX_REFERENCES = 8  # the last ones are the nearest ancestors; longer chains are found through these
@@ -88,9 +89,10 @@ def _word_octets(encoding: bytes, text: bytes) -> bytes:
 
 
 def _text(octets: bytes, charset: str) -> str:
+    name = codec_name(charset)  # the text codecs of Python that are no charsets warn, or take quadratic time
     try:
-        return octets.decode(charset)
-    except (LookupError, ValueError):  # UnicodeDecodeError is a ValueError, as is a NUL in the charset's name
+        return octets.decode(name or "latin-1")
+    except UnicodeDecodeError:
         return octets.decode("latin-1")
 
 

@@ -130,5 +130,5 @@ class Backend(Protocol):
     def demo(self, *, once: bool) -> int:
         """The story of a letter; the exit code."""
 
-    def sim(self, seeds: int, from_seed: int) -> int:
-        """Simulated worlds; the exit code."""
+    def sim(self, kind: str, count: int, from_seed: int, jobs: int | None) -> tuple[int, Mapping[str, Any]]:
+        """Simulated worlds (`kind`: seeds, towns) or power cuts (cuts); the exit code and what came of them."""

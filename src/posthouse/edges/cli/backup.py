@@ -162,10 +162,9 @@ def _tell_restore(made: Any, data: Path) -> None:
     if made["waiting"]:
         held = "are held until `posthouse queue release`" if made["is_queue_held"] else "are tried again, maybe twice"
         typer.echo(f"{plural(made['waiting'], 'recipient')} in the queue {held}.")
-    for name in made["missing_outside"]:
-        typer.echo(
-            f"posthouse.toml names {name}, which this machine does not have: {made['outside'][name]} is its copy."
-        )
+    for name, copy in made["missing"].items():
+        where = f"{copy} is its copy" if copy else "nor does the backup"
+        typer.echo(f"posthouse.toml names {name}, which this machine does not have: {where}.")
     for each in made["damage"]:
         typer.echo(f"posthouse: {each}", err=True)
     if made["damage"]:

@@ -23,7 +23,7 @@ MAILDIR_FLAGS = {"S": "seen", "R": "answered", "F": "flagged", "D": "draft", "T"
 MBOX_FLAGS = {"R": "seen", "A": "answered", "F": "flagged", "T": "draft", "D": "deleted"}
 # The line that begins a letter, after an empty line or at the very start, with a year at its end or near it:
 # a sentence that begins with "From " rarely has one.
-_FROM_LINE = re.compile(rb"(?:\A|(?<=\n\n)|(?<=\n\r\n))From [^\r\n]*\d{4}[^\r\n]*\r?\n")
+_FROM_LINE = re.compile(rb"(?:\A|(?<=\n\n)|(?<=\n\r\n))From (?=[^\r\n]*?\d{4})[^\r\n]*\r?\n")
 _QUOTED_FROM = re.compile(rb"^>(>*From )", re.MULTILINE)
 _MBOX_FIELD = re.compile(rb"^(?:Status|X-Status|X-Keywords|X-UID|Content-Length):[^\r\n]*\r?\n", re.MULTILINE | re.I)
 _STATUS = re.compile(rb"^(?:X-)?Status:[ \t]*([A-Za-z]*)", re.MULTILINE | re.I)

@@ -6,6 +6,7 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
+import types
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any
@@ -174,18 +175,35 @@ def demo(
 
 def sim(
     ctx: typer.Context,
-    seeds: Annotated[int, typer.Option("--seeds", metavar="N", min=1, help="How many worlds.")] = 1,
+    seeds: Annotated[int | None, typer.Option("--seeds", metavar="N", min=1, help="Small worlds: how many.")] = None,
+    towns: Annotated[int | None, typer.Option("--towns", metavar="N", min=1, help="Large worlds instead.")] = None,
+    cuts: Annotated[int | None, typer.Option("--cuts", metavar="N", min=1, help="Power cuts instead.")] = None,
     from_seed: Annotated[int, typer.Option("--from", metavar="SEED", min=0, help="The first seed.")] = 0,
+    jobs: Annotated[
+        int | None, typer.Option("--jobs", metavar="J", min=1, help="Processes; all cores if unset.")
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Run small simulated worlds, each from its seed. Exits 0 when no seed failed."""
-    _play(lambda: backend_of(ctx).sim(seeds, from_seed), as_json=as_json)
+    """Run simulated worlds, each from its seed. Exits 0 when none failed."""
+    wanted = {kind: count for kind, count in (("seeds", seeds), ("towns", towns), ("cuts", cuts)) if count is not None}
+    if len(wanted) > 1:
+        raise typer.BadParameter("one of --seeds, --towns and --cuts at a time")
+    ((kind, count),) = wanted.items() or {"seeds": 1}.items()
+    document: dict[str, Any] = {}
+
+    def work() -> int:
+        code, told = backend_of(ctx).sim(kind, count, from_seed, jobs)
+        document.update(told)
+        return code
+
+    _play(work, as_json=as_json, document=document)
 
 
-def _play(work: Callable[[], int], *, as_json: bool) -> None:
+def _play(work: Callable[[], int], *, as_json: bool, document: Mapping[str, Any] = types.MappingProxyType({})) -> None:
+    """`document`: what the work has to tell beside its exit code, filled in while it runs."""
     with _aside() if as_json else contextlib.nullcontext():
         code = guarded(work, as_json=False)
-    answer({"passed": code == 0}, lambda: None, as_json=as_json)
+    answer({"passed": code == 0, **document}, lambda: None, as_json=as_json)
     raise typer.Exit(code)
 
 

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
+import msgspec
 import typer
 
 from posthouse.edges.cli.asking import (
@@ -36,6 +37,10 @@ if TYPE_CHECKING:
 imports = group("Put letters of other programs and servers into an account.")
 exports = group("Write an account's letters into files.")
 
+# Letters of one request, which is one unit of work: some tens of milliseconds, for which new mail waits.
+BATCH_LETTERS = 100
+BATCH_OCTETS = 4 << 20
+DAMAGED = "5.3.0"  # the status of a letter that the disk has lost or changed
 REASONS = 20  # letters that were not imported, told one by one
 PORTS = {"implicit": 995, "stls": 110, "none": 110}
 
@@ -166,25 +171,62 @@ class _Import:
         self._api = api
         self._account = account
         self._known: dict[str, set[str]] = {}
+        self._batch: list[tuple[ForeignLetter, str]] = []  # with their digests
+        self._octets = 0
         self._done: dict[str, Any] = {"imported": 0, "known": 0, "mailboxes": {}, "refused": []}
 
     async def run(self, letters: Iterator[ForeignLetter]) -> dict[str, Any]:
         boxes = {each["name"] for each in await self._api.get("accounts", self._account, "mailboxes")}
-        while (letter := await asyncio.to_thread(next, letters, None)) is not None:
-            if letter.mailbox not in self._known:
-                self._known[letter.mailbox] = await self._digests(letter.mailbox) if letter.mailbox in boxes else set()
-            await self._one(letter)
+        source = _Source(letters)
+        try:
+            while some := await asyncio.to_thread(source.take):
+                for letter in some:
+                    if letter.mailbox not in self._known:
+                        is_there = letter.mailbox in boxes
+                        self._known[letter.mailbox] = await self._digests(letter.mailbox) if is_there else set()
+                    await self._one(letter)
+        finally:  # what was read before a fault of the source comes in too
+            await self._send()
         return self._done
 
     async def _digests(self, mailbox: str) -> set[str]:
         return {each["digest"] async for each in pages(self._api, self._account, mailbox)}
 
     async def _one(self, letter: ForeignLetter) -> None:
-        done, known = self._done, self._known[letter.mailbox]
         digest = hashlib.sha256(letter.octets).hexdigest()
-        if digest in known:
-            done["known"] += 1
+        if any(each == digest and waiting.mailbox == letter.mailbox for waiting, each in self._batch):
+            await self._send()
+        if digest in self._known[letter.mailbox]:
+            self._done["known"] += 1
             return
+        if self._octets + len(letter.octets) > BATCH_OCTETS:
+            await self._send()
+        self._batch.append((letter, digest))
+        self._octets += len(letter.octets)
+        if len(self._batch) == BATCH_LETTERS:
+            await self._send()
+
+    async def _send(self) -> None:
+        """What waits, in one request."""
+        batch, self._batch, self._octets = self._batch, [], 0
+        if not batch:
+            return
+        if len(batch) == 1:  # it may be larger than a batch can be
+            answers = [await self._send_alone(batch[0][0])]
+        else:
+            rows = [_row(letter) for letter, _ in batch]
+            content = msgspec.msgpack.encode(rows)
+            answers = await self._api.send("accounts", self._account, "letter-batches", content=content)
+        done = self._done
+        for (letter, digest), told in zip(batch, answers, strict=True):
+            if "error" in told:
+                done["refused"].append({"place": letter.place, "reason": told["error"]})
+                continue
+            self._known[letter.mailbox].add(digest)
+            done["imported"] += 1
+            done["mailboxes"][letter.mailbox] = done["mailboxes"].get(letter.mailbox, 0) + 1
+
+    async def _send_alone(self, letter: ForeignLetter) -> dict[str, Any]:
         query: dict[str, str | float] = {"mailbox": letter.mailbox}
         if letter.flags:
             query["flags"] = ",".join(letter.flags)
@@ -197,11 +239,46 @@ class _Import:
         except Stop as stop:
             if not stop.status:  # not about this letter: the server, or the connection to it
                 raise
-            done["refused"].append({"place": letter.place, "reason": str(stop)})
-            return
-        known.add(digest)
-        done["imported"] += 1
-        done["mailboxes"][letter.mailbox] = done["mailboxes"].get(letter.mailbox, 0) + 1
+            return {"error": str(stop)}
+        return {}
+
+
+def _row(letter: ForeignLetter) -> dict[str, Any]:
+    """As the admin API takes it in a batch."""
+    return {
+        "octets": letter.octets,
+        "mailbox": letter.mailbox,
+        "flags": letter.flags,
+        "keywords": letter.keywords,
+        "received_at": letter.received_at,
+    }
+
+
+class _Source:
+    """Letters in portions; a fault of what they come from is told behind those that were read before it."""
+
+    def __init__(self, letters: Iterator[ForeignLetter]) -> None:
+        self._letters = letters
+        self._fault: Exception | None = None
+
+    def take(self) -> list[ForeignLetter]:
+        """The next ones; none: that was all. It may block."""
+        if self._fault is not None:
+            raise self._fault
+        found: list[ForeignLetter] = []
+        octets = 0
+        try:
+            while len(found) < BATCH_LETTERS and octets < BATCH_OCTETS:
+                letter = next(self._letters)
+                found.append(letter)
+                octets += len(letter.octets)
+        except StopIteration:
+            return found
+        except Exception as fault:
+            if not found:
+                raise
+            self._fault = fault
+        return found
 
 
 async def pages(api: Api, account: str, mailbox: str) -> Any:
@@ -260,7 +337,7 @@ def _export(ctx: typer.Context, data: Path, account: str, sink: Sink, mailbox: s
     async def question(api: Api) -> dict[str, Any]:
         boxes = await api.get("accounts", account, "mailboxes")
         names = [mailbox] if mailbox else [each["name"] for each in boxes]
-        done: dict[str, Any] = {"written": 0, "known": 0, "mailboxes": {}}
+        done: dict[str, Any] = {"written": 0, "known": 0, "mailboxes": {}, "damaged": []}
         try:
             with sink:
                 for name in names:
@@ -269,7 +346,14 @@ def _export(ctx: typer.Context, data: Path, account: str, sink: Sink, mailbox: s
                         if sink.has(name, each):
                             done["known"] += 1
                             continue
-                        sink.write(name, each, await api.fetch("accounts", account, "letters", each["letter"]))
+                        try:
+                            octets = await api.fetch("accounts", account, "letters", each["letter"])
+                        except Stop as stop:
+                            if stop.status != DAMAGED:
+                                raise
+                            done["damaged"].append({"mailbox": name, "uid": each["uid"], "reason": str(stop)})
+                            continue
+                        sink.write(name, each, octets)
                         count += 1
                     done["written"] += count
                     done["mailboxes"][name] = count
@@ -287,3 +371,10 @@ def _export(ctx: typer.Context, data: Path, account: str, sink: Sink, mailbox: s
         typer.echo(f"{plural(done['written'], 'letter')} written{known}.")
 
     answer(done, tell, as_json=as_json)
+    if done["damaged"]:  # all the others are written: who saves what is left gets all of it
+        for each in done["damaged"][:REASONS]:
+            typer.echo(f"posthouse: not written: {each['mailbox']}, UID {each['uid']}: {each['reason']}", err=True)
+        more = len(done["damaged"]) - REASONS
+        if more > 0:
+            typer.echo(f"posthouse: and {more} more", err=True)
+        raise typer.Exit(1)

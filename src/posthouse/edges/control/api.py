@@ -9,11 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, TypeVar, assert_never
 
 import msgspec
 from starlette.applications import Starlette
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import Route
 
@@ -29,7 +30,7 @@ from posthouse.services.backups import Backups
 from posthouse.services.checkup import Checkup
 from posthouse.services.dns_records import DnsRecord, wanted_records, zone_text
 from posthouse.services.keys import DomainKeys
-from posthouse.services.letterbox import Letterbox
+from posthouse.services.letterbox import Letterbox, NewLetter
 from posthouse.services.queue_desk import QueueDesk
 from posthouse.store.directory import said
 from posthouse.store.queue_admin import PAGE, Selection
@@ -39,6 +40,7 @@ T = TypeVar("T", bound=bodies.Body)
 Verb = Callable[[Request], Awaitable[Any]]
 
 MAX_BODY = 1 << 20  # octets of a request that is not a letter: some thousand alias targets
+MAX_BATCH = 8 << 20  # octets of a batch of letters: what one unit of work appends in some ten milliseconds
 MAX_DIGITS = 19  # of a 63-bit number
 MAX_MOMENT = 253402300800.0  # the year 10000: no calendar of a mail program goes further
 
@@ -82,6 +84,7 @@ def control_app(office: Office) -> Starlette:
             _route(account + "/app-passwords", GET=api.list_app_passwords, POST=api.add_app_password),
             _route(account + "/app-passwords/{number:int}", DELETE=api.revoke_app_password),
             _route(account + "/mailboxes", GET=api.list_mailboxes),
+            _route(account + "/letter-batches", POST=api.add_letters),
             _route(account + "/letters", GET=api.list_letters, POST=api.add_letter),
             _route(account + "/letters/{letter}", GET=api.letter),
             _route(account, PATCH=api.change_account, DELETE=api.remove_account),
@@ -89,7 +92,7 @@ def control_app(office: Office) -> Starlette:
             _route("/v1/queue", GET=api.list_queue, POST=api.act_on_queue),
             _route("/v1/queue/{queue_id:int}", GET=api.show_queued),
             _route("/v1/trace", GET=api.trace),
-            _route("/v1/check", GET=api.check),
+            _route("/v1/check", GET=api.check, POST=api.repair),
             _route("/v1/backups", POST=api.begin_backup),
             _route("/v1/backups/{hold:int}", PATCH=api.renew_backup, DELETE=api.end_backup),
         ],
@@ -111,6 +114,8 @@ def _route(path: str, **verbs: Verb) -> Route:
             return _json({"error": "somebody else changed the same thing at the same time; try again"}, 409)
         except StoreFault as fault:
             return _json({"error": f"the store failed: {fault}", "status": "4.3.0"}, 503)
+        except ClientDisconnect:  # whoever asked is gone, in the middle of his request
+            return _json({"error": "the request has no end"}, 400)
         except Exception as fault:  # the server goes on; who asked gets an answer, the log the whole story
             logger("control").exception("a request failed", path=request.url.path, method=request.method)
             return _json({"error": f"a fault of the server, see its log: {fault!r}"}, 500)
@@ -136,7 +141,7 @@ class _Api:
         octets = await _read(request, MAX_BODY)
         try:
             return msgspec.json.decode(octets, type=kind)
-        except msgspec.DecodeError as error:
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:  # msgspec lets the second fall through
             raise BadRequest(f"the body is not the JSON that is wanted: {error}") from None
 
     # --- the server -------------------------------------------------------------------------------
@@ -159,6 +164,11 @@ class _Api:
         if store:
             findings += await checkup.store()
         return findings
+
+    async def repair(self, request: Request) -> Any:
+        """Check the store and mend what can be mended."""
+        body = await self._body(request, bodies.Repair)
+        return await self._office.checkup.store(repair=True, source=None if body.source is None else Path(body.source))
 
     # --- domains ----------------------------------------------------------------------------------
 
@@ -273,15 +283,28 @@ class _Api:
         """The body is the letter; `mailbox`, `flags`, `keywords` (both comma-separated) and `received_at` (epoch
         seconds, now when not given) are parameters."""
         query = request.query_params
-        uid = await self._office.letterbox.add(
-            request.path_params["address"],
+        letter = NewLetter(
             await _read(request, self._office.max_message),
             mailbox=query.get("mailbox", "INBOX"),
             flags=_words(query.get("flags", "")),
             keywords=_words(query.get("keywords", "")),
             received_at=_moment(query["received_at"]) if "received_at" in query else None,
         )
-        return {"uid": uid}
+        return {"uid": await self._office.letterbox.add(request.path_params["address"], letter)}
+
+    async def add_letters(self, request: Request) -> Any:
+        """The body is a MessagePack array of letters (`BatchLetter`); the answer has an object for each of them."""
+        octets = await _read(request, MAX_BATCH)
+        try:
+            wanted = msgspec.msgpack.decode(octets, type=list[bodies.BatchLetter])
+        except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
+            raise BadRequest(f"the body is not the MessagePack that is wanted: {error}") from None
+        batch = [NewLetter(each.octets, each.mailbox, each.flags, each.keywords, each.received_at) for each in wanted]
+        done = await self._office.letterbox.add_all(request.path_params["address"], batch)
+        return [
+            {"error": each.text, "status": str(each.status)} if isinstance(each, Refusal) else {"uid": each}
+            for each in done
+        ]
 
     # --- aliases ----------------------------------------------------------------------------------
 

@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 
 import msgspec
 
+Moment = Annotated[float, msgspec.Meta(ge=0, lt=253402300800.0)]  # until the year 10000, as calendars go
 Octets = Annotated[int, msgspec.Meta(ge=0, le=1 << 62)]
 
 
@@ -59,6 +60,22 @@ class AliasTargets(Body):
 class NewAppPassword(Body):
     label: str
     scopes: tuple[Literal["smtp", "pop3", "imap"], ...] = ("smtp", "pop3", "imap")
+
+
+class BatchLetter(Body):
+    """One letter of a batch, in MessagePack: `octets` are the letter as it is."""
+
+    octets: bytes
+    mailbox: str = "INBOX"
+    flags: tuple[str, ...] = ()
+    keywords: tuple[str, ...] = ()
+    received_at: Moment | None = None
+
+
+class Repair(Body):
+    """`source`: an absolute path on the server's machine, of a backup or a data directory to take letters from."""
+
+    source: str | None = None
 
 
 class QueueAction(Body):

@@ -131,9 +131,11 @@ class Pop3Client:
         end = self._buffer.find(b"\r\n", self._searched)
         if end < 0:
             self._searched = max(len(self._buffer) - 1, 0)
-            if len(self._buffer) > MAX_LINE:
+            if len(self._buffer) - self._buffer.endswith(b"\r") > MAX_LINE:
                 raise RemoteProtocolError("the server's line does not end")
             return self._wait()
+        if end > MAX_LINE:  # the same verdict, however the network has cut it
+            raise RemoteProtocolError("the server's line does not end")
         line = bytes(memoryview(self._buffer)[:end])
         del self._buffer[: end + 2]
         self._searched = 0

@@ -15,7 +15,7 @@ from types import MappingProxyType
 from posthouse.protocol.smtp.replies import Reply
 
 # RFC 5321 §4.1.1.1: ehlo-keyword = (ALPHA / DIGIT) *(ALPHA / DIGIT / "-"); "AUTH=" is a habit of old servers.
-_KEYWORD = re.compile(r"([A-Za-z0-9][A-Za-z0-9\-]*)(=?)(?:[ \t]+(.*))?")
+_KEYWORD = re.compile(r"([A-Za-z0-9][A-Za-z0-9\-]*)(=?)(?:[ \t]+([^ \t].*)?)?")
 _OLD_AUTH = re.compile(r"AUTH=(.*)", re.IGNORECASE)
 # RFC 1870 §3: size-value = 1*20DIGIT
 _SIZE = re.compile(r"\d{1,20}")

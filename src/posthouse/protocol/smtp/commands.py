@@ -58,7 +58,7 @@ _PLAIN_MAIL = re.compile(rb"(?i:FROM):<([!#-'*+\-./0-9=?A-Z^-~]+@[A-Za-z0-9.\-]+
 _PLAIN_RCPT = re.compile(rb"(?i:TO):<([!#-'*+\-./0-9=?A-Z^-~]+@[A-Za-z0-9.\-]+)>")
 # "FROM:" ( Path / "<>" ) [SP Mail-parameters]; the inside of the brackets is judged later, only quotes count here.
 # Quirk: spaces after the colon, as older Outlook and much home-made software sends them.
-_PATH = re.compile(r' *<((?:"(?:[^"\\]|\\.)*"|[^"<>])*)>(?: +(.*))?')
+_PATH = re.compile(r' *<((?:"(?:[^"\\]|\\.)*"|[^"<>])*)>(?: +([^ ].*)?)?')
 # A-d-l = At-domain *( "," At-domain );  At-domain = "@" Domain  (RFC 5321 §4.1.2)
 _SOURCE_ROUTE = re.compile(r"@[^@,:\s]+(?:,@[^@,:\s]+)*:")
 # Domain / address-literal, or what clients put there; nothing that could break a Received line.

@@ -30,9 +30,21 @@ class PackAppender:
     """`number` is the growing pack (0: none yet), `tail` the offset behind its last settled record.
 
     `rows` are changes of packs that the next committed transaction has to write down (ledger.save_pack).
+    `is_doubtful`: a commit failed that may come to light all the same (see `abandon`).
     """
 
-    __slots__ = ("_buffers", "_claimed", "_file", "_pack_mark", "_shelf", "_waiting", "number", "rows", "tail")
+    __slots__ = (
+        "_buffers",
+        "_claimed",
+        "_file",
+        "_pack_mark",
+        "_shelf",
+        "_waiting",
+        "is_doubtful",
+        "number",
+        "rows",
+        "tail",
+    )
 
     def __init__(self, shelf: Shelf) -> None:
         self._shelf = shelf
@@ -44,6 +56,7 @@ class PackAppender:
         self.number = 0
         self.tail = 0
         self.rows: list[PackRow] = []
+        self.is_doubtful = False
 
     @property
     def waiting_octets(self) -> int:
@@ -113,8 +126,9 @@ class PackAppender:
         if not self._buffers:
             return
         assert self._file is not None, "reserve began a pack"
+        assert not self.is_doubtful, "what lies behind the tail may be needed"
         try:
-            if self._file.size != self.tail:  # left by a batch that this program's own fault ended
+            if self._file.size != self.tail:  # left by a batch whose commit failed
                 self._file.truncate(self.tail)
             self._file.write(self._buffers)
         except OSError as error:
@@ -143,18 +157,24 @@ class PackAppender:
         """The records are on disk, but their rows' commit failed.
 
         Without space the commit's last frame was never written, so the records can be cut off. After another
-        error the commit might come to light after a crash: then its records must still be there, so they
-        stay, as dead octets, and the next ones go behind them.
+        error the commit might come to light after a crash: then its records must still be there. So they stay,
+        behind the tail, until another commit has succeeded and `end_doubt` is called; nothing is written before.
         """
         claimed = tuple(self._claimed)
-        if for_want_of_space:
-            if self._buffers:
-                self._cut()
-        else:
-            self.tail += self._waiting
+        if not for_want_of_space:
+            self.is_doubtful = True
             self._shelf.doubtful.update(claimed)
+        elif self._buffers:
+            self._cut()
         self._forget_waiting()
         self._shelf.loose.update(claimed)
+
+    def end_doubt(self) -> None:
+        """A later commit, with `rows` in it, has taken the place of the doubtful one, which can never come to light
+        any more: its records are as if they had not been written, and the next `flush` cuts them off."""
+        self.is_doubtful = False
+        self._shelf.doubtful.clear()
+        self.rows.clear()
 
     def _forget_waiting(self) -> None:
         self._buffers = []

@@ -89,6 +89,11 @@ class PackStore:
         """Look again at everything that is opened from now on."""
         self._checked.clear()
 
+    @property
+    def shelf(self) -> Shelf:
+        """The folder itself, for checks and rebuilding."""
+        return self._shelf
+
     def spool(self) -> Spool:
         return PackSpool(self._shelf, self._workers)
 

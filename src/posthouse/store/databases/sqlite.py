@@ -65,6 +65,7 @@ class SqliteDatabase:
         self._settings = settings
         self._readers: list[SqliteReader] = []  # idle ones; a pool of two threads may need two
         self._is_closed = False
+        self._renewing = asyncio.Lock()
         self._hand_in = workers.committer(committer.commit)
 
     async def write(self, unit: Callable[[Transaction], T]) -> T:
@@ -100,6 +101,25 @@ class SqliteDatabase:
     def _new_reader(self) -> SqliteReader:
         return SqliteReader(connect(self._path, vfs=self._settings.vfs, is_reader=True))
 
+    async def verify(self) -> list[str]:
+        """What SQLite itself finds wrong with the file, in its words: tables and indexes one by one, references."""
+        return await self._workers.run(self._verify, pool="disk")
+
+    def _verify(self) -> list[str]:
+        try:
+            reader = self._new_reader()
+            try:
+                tables = reader.rows("SELECT name FROM sqlite_master WHERE type = 'table' ORDER BY name")
+                # One by one: no read transaction then lasts longer than the largest table takes.
+                said = [row[0] for (table,) in tables for row in reader.rows(f"PRAGMA integrity_check('{table}')")]
+                lost = reader.rows("PRAGMA foreign_key_check")
+            finally:
+                reader.close()
+        except apsw.Error as error:
+            return [str(error)]
+        found = [str(text) for text in said if text != "ok"]
+        return found + [f"row {row} of {table} refers to a {parent} that is gone" for table, row, parent, _ in lost]
+
     @property
     def statistics(self) -> Statistics:
         """Counts of the committer since start."""
@@ -120,8 +140,11 @@ class SqliteDatabase:
         except OSError as error:
             raise disk_fault("the snapshot cannot be written", error) from error
         # From now on the copy is older than the packs, and must be told apart from the database itself.
-        lineage = await self.write(_new_lineage)
-        await self._workers.run(partial(write_lineage, self._shelf, lineage), pool="disk")
+        # One after another: the rows know the last two numbers only, and the file must hold one of them at any moment.
+        async with self._renewing:
+            present = await self._workers.run(partial(read_lineage, self._shelf), pool="disk")
+            lineage = await self.write(partial(_new_lineage, before=present or 0))
+            await self._workers.run(partial(write_lineage, self._shelf, lineage), pool="disk")
 
     async def _copy(self, target: Path) -> None:
         draft = target.with_name(target.name + ".part")
@@ -156,9 +179,10 @@ class SqliteDatabase:
             self._readers.pop().close()
 
 
-def _new_lineage(tx: Transaction) -> int:
+def _new_lineage(tx: Transaction, before: int) -> int:
+    """`before`: what stands beside the packs now; the rows accept both until the new one does."""
     lineage = tx.new_id()
-    ledger.save_lineage(tx, lineage, ledger.load_state(tx).lineage)
+    ledger.save_lineage(tx, lineage, before)
     return lineage
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import apsw
 
 from posthouse.ports import Clock, Disk, Entropy, StoreFault, Transaction
-from posthouse.store import integrity, rebuild
+from posthouse.store import holds, integrity, queue_restore, rebuild
 from posthouse.store.blobs import ledger
 from posthouse.store.blobs.appender import PackAppender
 from posthouse.store.blobs.inspection import open_pack
@@ -65,28 +65,31 @@ class Rebuilder:
     def state_of_old(self) -> str:
         """What is wrong with the database that is there now: "missing", SQLite's words, or "" when it is sound."""
         path = self._folder / DATABASE_FILE
-        return unsound(path, self._vfs) if path.exists() else "missing"
+        return unsound(path, self._vfs, has_log=True) if path.exists() else "missing"
 
     def run(self, tell: Tell = lambda _: None) -> Rebuilt:
         """Build, check, and put the new database in the old one's place."""
         found, now = self._found, self._clock.wall()
         draft = self._folder / DRAFT
         self._remove(draft)
-        snapshot = self.choose()
-        if snapshot is not None:
-            found.snapshot = snapshot.name
-            tell(f"taking the snapshot {snapshot.name}")
-            copy(self._disk, snapshot, draft)
-        elif self._vfs is None:
-            self._disk.append(draft).close()  # created 0600: it holds what the database holds
         try:
+            snapshot = self.choose()
+            if snapshot is not None:
+                found.snapshot = snapshot.name
+                tell(f"taking the snapshot {snapshot.name}")
+                copy(self._disk, snapshot, draft)
+            elif self._vfs is None:
+                self._disk.append(draft).close()  # created 0600: it holds what the database holds
             lineage = self._fill(draft, now, tell)
-        except apsw.Error as error:
-            raise translate(error) from error
-        tell("checking the new database")
-        reason = unsound(draft, self._vfs)
-        if reason:
-            raise StoreFault(f"the new database is not sound: {reason}. Nothing was changed")
+            tell("checking the new database")
+            reason = unsound(draft, self._vfs)
+            if reason:
+                raise StoreFault(f"the new database is not sound: {reason}. Nothing was changed")
+        except BaseException as error:
+            self._remove(draft)
+            if isinstance(error, apsw.Error):
+                raise translate(error) from error
+            raise
         self._swap(draft, lineage, now)
         return found
 
@@ -149,17 +152,19 @@ class Rebuilder:
         for (account,) in tx.rows("SELECT id FROM account ORDER BY id"):
             integrity.mend_counters(tx, account)
             self._found.accounts += 1
+        holds.end_all(tx)
         rebuild.adopt_older_state(tx, now=now)
-        rebuild.hold_queue(tx, now=now)
-        row = tx.row("SELECT COUNT(*) FROM queue_recipient WHERE state = 'held'")
-        self._found.held = row[0] if row else 0
+        # What went out since the snapshot is not known, and nothing is sent twice without somebody's word.
+        lost = now - self._found.taken_at if self._found.snapshot else 0.0
+        self._found.held = queue_restore.resume(tx, lost_seconds=lost, now=now, is_held=True)
         # Nothing grows: the next start begins a new pack. It takes the packs as they are, because both say this number.
         ledger.save_lineage(tx, lineage, lineage)
         ledger.save_tail(tx, 0, 0, self._numbers.last_id, self._numbers.last_pack)
 
     def _swap(self, draft: Path, lineage: int, now: float) -> None:
-        """The old files go aside, the log first: a crash in between leaves no database beside another one's log."""
-        there = [path for suffix in reversed(SIDECARS) if (path := self._folder / (DATABASE_FILE + suffix)).exists()]
+        """The old files go aside, the database first: without its log it would be an older one, which takes
+        yesterday's letters for leftovers. A crash in between leaves no database, and a start refuses that."""
+        there = [path for suffix in SIDECARS if (path := self._folder / (DATABASE_FILE + suffix)).exists()]
         if there:
             aside = self._folder / ASIDE / str(int(now))
             self._disk.make_folder(aside)

@@ -14,13 +14,18 @@ COPIED_AT_ONCE = 4 * 1024 * 1024  # octets
 MAX_SAID = 3  # of SQLite's findings about one file; the first ones say enough
 
 
-def unsound(path: Path, vfs: str | None) -> str:
-    """Why the database in a file is of no use; "" where it is sound."""
+def unsound(path: Path, vfs: str | None, *, has_log: bool = False) -> str:
+    """Why the database in a file is of no use; "" where it is sound.
+
+    `has_log`: it is a house's own, whose write-ahead log counts; it and the log stay as they are.
+    """
+    flags = apsw.SQLITE_OPEN_READWRITE if has_log else apsw.SQLITE_OPEN_READONLY
     try:
-        connection = apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READONLY, vfs=vfs)
+        connection = apsw.Connection(str(path), flags=flags, vfs=vfs)
     except apsw.Error as error:
         return str(error)
     try:
+        connection.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)
         found = [row[0] for row in connection.execute(f"PRAGMA integrity_check({MAX_SAID})")]
         if found != ["ok"]:
             return "; ".join(map(str, found))

@@ -1,0 +1,325 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The account of a world can fail: each rule is broken by hand in the rows or packs, and the account says so."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+
+import apsw
+import pytest
+
+from posthouse.sim.machine import EPOCH
+from posthouse.sim.people import Found, Person
+from posthouse.sim.play import Play
+from posthouse.sim.records import DATABASE, PACKS
+from posthouse.sim.station import Station, StationDown
+from posthouse.sim.strangers_client import Call
+from posthouse.sim.strangers_manners import Habit, Manners, Say, Stage
+from posthouse.sim.world import DAY, MINUTE, World, run
+from tests.world.story import ALICE, BOB
+
+Break = Callable[[Play], None]
+
+
+class Scene:
+    """A letter of Alice's is in Bob's mailbox, another one waits for a host that is down."""
+
+    def __init__(self, world: World) -> None:
+        self.play = Play(world, [ALICE, BOB], [("203.0.113.1", "stranger.example")])
+        self.alices, self.bobs = self.play.stations
+        self.alice, self.bob = self.play.people
+
+    async def begin(self) -> None:
+        await self.play.begin()
+        await self.write("bob@bob.test")
+        (stranger,) = self.play.ledger.strangers
+        await stranger.write("bob@bob.test", call=Call.POLITE)
+        stranger.stop()
+        await self.write("somebody@stranger.example")
+        await asyncio.sleep(30)
+
+    async def write(self, recipient: str) -> str:
+        letter = self.alice.letter([recipient], "Hello\r\n")
+        self.play.ledger.write(letter)
+        await self.alice.submit(letter)
+        return letter.message_id
+
+    async def findings(self) -> list[str]:
+        await self.play.check("here")
+        return [each.text for each in self.play.findings]
+
+
+def after(breaking: Callable[[Scene], Awaitable[None]], *, sound_before: bool = True) -> list[str]:
+    """What the account says after something was broken; before, it had nothing to say."""
+
+    async def script(world: World) -> list[str]:
+        scene = Scene(world)
+        await scene.begin()
+        if sound_before:
+            assert await scene.findings() == []
+        await breaking(scene)
+        return await scene.findings()
+
+    return run(1, script)[1]
+
+
+def change(station: Station, *statements: str) -> None:
+    """Past the server's back, while it is idle."""
+    connection = apsw.Connection(str(station.folder / DATABASE))
+    connection.execute("PRAGMA foreign_keys = OFF")
+    for statement in statements:
+        connection.execute(statement)
+    connection.close()
+
+
+def broken(station: str, *statements: str) -> Callable[[Scene], Awaitable[None]]:
+    async def breaking(scene: Scene) -> None:
+        change(scene.bobs if station == "bob" else scene.alices, *statements)
+
+    return breaking
+
+
+COPY_EMAIL = (
+    "INSERT INTO email SELECT id + 1, account, blob, thread, received_at, size, header_size, has_dot_lines"
+    " FROM email WHERE id = (SELECT email FROM placement WHERE uid = 1)"
+)
+COPY_DETAIL = (
+    "INSERT INTO email_detail SELECT email + 1, prefix, summary, structure, preview, reverse_path, trace"
+    " FROM email_detail WHERE email = (SELECT email FROM placement WHERE uid = 1)"
+)
+COPY_PLACEMENT = (
+    "INSERT INTO placement SELECT mailbox, uid + 10, email, modseq, created, flags, keywords, size FROM placement"
+)
+ROWS = {
+    "a letter is gone from the mailbox": ("bob", ["DELETE FROM placement WHERE uid = 1"], "is lost"),
+    "a letter is gone from the queue": ("alice", ["DELETE FROM queue_recipient"], "is lost"),
+    "a queued letter has no row": ("alice", ["DELETE FROM queue_letter"], "is lost"),
+    "a stranger's letter is gone": ("bob", ["DELETE FROM placement WHERE uid = 2"], "of a stranger to bob@bob.test is"),
+    "UIDNEXT went back": ("bob", ["UPDATE mailbox SET uid_next = 1"], "UIDNEXT went from 3 to 1"),
+    "UIDVALIDITY went back": ("bob", ["UPDATE mailbox SET uid_validity = 0"], "UIDVALIDITY went from"),
+    "a UID is beyond UIDNEXT": ("bob", [COPY_PLACEMENT], "has UID 11, and UIDNEXT is 3"),
+    "a UID means another letter": (
+        "bob",
+        ["UPDATE placement SET email = (SELECT email FROM placement WHERE uid = 2) WHERE uid = 1"],
+        "UID 1 meant letter",
+    ),
+    "the mod-sequence went back": ("bob", ["UPDATE account SET modseq = 1"], "the mod-sequence went from 3 to 1"),
+    "the used space is wrong": ("bob", ["UPDATE account SET used_octets = used_octets + 1"], "the counters say"),
+    "the used letters are wrong": ("bob", ["UPDATE account SET used_letters = 7"], "the counters say"),
+    "a journal row is gone": (
+        "bob",
+        ["DELETE FROM journal WHERE kind = 3 AND modseq = 2"],
+        "the journal gives mailbox",
+    ),
+    "the journal says too much": (
+        "bob",
+        ["UPDATE journal SET uids = '1:9' WHERE kind = 3 AND modseq = 2"],
+        "the journal adds UIDs",
+    ),
+    "an unknown state": ("alice", ["UPDATE queue_recipient SET state = 'lingering'"], "in the state 'lingering'"),
+    "claimed by the dead": (
+        "alice",
+        ["UPDATE queue_recipient SET state = 'claimed', owner = 'someone'"],
+        "is claimed by someone, who is dead",
+    ),
+    "open recipients miscounted": ("alice", ["UPDATE queue_letter SET open_recipients = 2"], "its row says 2"),
+    "nobody looks at a destination": (
+        "alice",
+        ["UPDATE queue_destination SET ready_at = NULL"],
+        "nothing says when it is looked at",
+    ),
+    "a destination is looked at too late": (
+        "alice",
+        ["UPDATE queue_destination SET ready_at = ready_at + 1000"],
+        "it is looked at only at",
+    ),
+    "a letter came twice": (
+        "bob",
+        [COPY_PLACEMENT.replace("email,", "email + 1,", 1) + " WHERE uid = 1", COPY_EMAIL, COPY_DETAIL],
+        "came 2 times, with 0 reports, at most 1 may be",
+    ),
+    "a letter is in the wrong mailbox": (
+        "bob",
+        [
+            "UPDATE account SET name = 'ben@bob.test'",
+        ],
+        "ben@bob.test has <letter-1.alice@alice.test>, which is for others",
+    ),
+}
+
+
+@pytest.mark.parametrize("what", ROWS)
+def test_wrong_rows_are_found(what: str) -> None:
+    station, statements, words = ROWS[what]
+    found = after(broken(station, *statements))
+    assert any(words in each for each in found), found
+
+
+def test_a_changed_letter_is_found() -> None:
+    async def breaking(scene: Scene) -> None:
+        (pack,) = (scene.bobs.folder / PACKS).glob("*.pack")
+        octets = pack.read_bytes()
+        pack.write_bytes(octets.replace(b"Hello\r\n", b"Hollo\r\n", 1))
+
+    assert any("is not what was written in bob@bob.test's mailbox" in each for each in after(breaking))
+
+
+def test_a_shortened_letter_is_found() -> None:
+    async def breaking(scene: Scene) -> None:
+        (pack,) = (scene.bobs.folder / PACKS).glob("*.pack")
+        with pack.open("r+b") as file:
+            file.truncate(pack.stat().st_size - 200)
+
+    assert any("octets, its row says" in each for each in after(breaking))
+
+
+def test_a_letter_that_nobody_wrote_is_found() -> None:
+    async def breaking(scene: Scene) -> None:
+        scene.play.ledger.letters.clear()
+
+    assert any("bob@bob.test has a letter that nobody sent" in each for each in after(breaking))
+
+
+def test_a_letter_that_was_refused_and_came_is_found() -> None:
+    async def breaking(scene: Scene) -> None:
+        first = scene.play.ledger.letters["letter-1.alice@alice.test"]
+        first.tries.clear()
+
+    assert any("was not accepted, and came all the same" in each for each in after(breaking))
+
+
+def test_a_report_and_a_letter_both_are_found() -> None:
+    """The sender is told that it failed, and it has arrived."""
+
+    async def breaking(scene: Scene) -> None:
+        await scene.write("nobody@bob.test")
+        await asyncio.sleep(30)
+        lost = scene.play.ledger.letters.pop("letter-3.alice@alice.test")
+        lost.message_id = "<letter-1.alice@alice.test>"
+        change(scene.alices, "UPDATE queue_letter SET message_id = message_id")
+        (pack,) = (scene.alices.folder / PACKS).glob("*.pack")
+        octets = pack.read_bytes()
+        told = octets.replace(b"letter-3.alice@", b"letter-1.alice@").replace(b"nobody@bob.test", b"bob@bob.test   ")
+        pack.write_bytes(told)
+
+    assert any("its sender was told that it has not" in each for each in after(breaking))
+
+
+def test_a_report_about_a_report_is_found() -> None:
+    async def breaking(scene: Scene) -> None:
+        await scene.write("nobody@bob.test")
+        await asyncio.sleep(30)
+        del scene.play.ledger.letters["letter-3.alice@alice.test"]
+
+    assert any("has a report about <letter-3.alice@alice.test>, which nobody wrote" in each for each in after(breaking))
+
+
+def test_what_is_due_and_not_tried_is_found() -> None:
+    async def breaking(scene: Scene) -> None:
+        early = EPOCH + scene.play.world.now - 60
+        change(
+            scene.alices,
+            f"UPDATE queue_recipient SET due_at = {early}",
+            "UPDATE queue_destination SET down_until = 0",
+        )
+
+    assert any("is due since" in each and "is not tried" in each for each in after(breaking))
+
+
+def test_a_warning_that_does_not_come_is_found() -> None:
+    async def breaking(scene: Scene) -> None:
+        change(scene.alices, f"UPDATE queue_recipient SET deadline_at = {EPOCH + scene.play.world.now - 60}")
+
+    assert any("its sender should have been told at" in each for each in after(breaking))
+
+
+# One more attempt, so many seconds after the last.
+ATTEMPT = (
+    "INSERT INTO attempt SELECT id + 1, letter, next_hop, at + {later}, host, address, tls, results FROM attempt"
+    " WHERE letter IS {which} ORDER BY id DESC LIMIT 1"
+)
+
+
+def test_a_probe_that_comes_too_soon_is_found() -> None:
+    found = after(broken("alice", ATTEMPT.format(which="NULL", later=20)))
+    assert any("stranger.example was found down, and probed 20.0 seconds later" in each for each in found), found
+
+
+async def defer(scene: Scene) -> None:
+    """The letter that waits is told "later" by its host, once."""
+    (stranger,) = scene.play.ledger.strangers
+    stranger.manners = Manners(habits=(Habit(Stage.RCPT, Say("450 4.2.0 not now")),))
+    await stranger.start()
+    await asyncio.sleep(MINUTE)
+
+
+def test_a_try_that_comes_too_soon_is_found() -> None:
+    async def breaking(scene: Scene) -> None:
+        await defer(scene)
+        assert await scene.findings() == []
+        change(scene.alices, ATTEMPT.format(which="NOT NULL", later=20))
+
+    found = after(breaking)
+    assert any("was tried 20.0 seconds after attempt 1" in each for each in found), found
+
+
+def test_a_next_try_that_is_planned_too_late_is_found() -> None:
+    async def breaking(scene: Scene) -> None:
+        await defer(scene)
+        change(scene.alices, "UPDATE queue_recipient SET due_at = due_at + 1")
+
+    found = after(breaking)
+    assert any("and is due at" in each and "too late" in each for each in found), found
+
+
+def test_people_who_are_shown_something_else_are_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    """POP3 shows less than lies on the disk."""
+
+    async def script(world: World) -> list[str]:
+        scene = Scene(world)
+        await scene.begin()
+
+        visit = Person.visit
+
+        async def sees_less(person: Person, removed: Callable[[int], bool]) -> list[Found]:
+            return (await visit(person, removed))[1:]
+
+        monkeypatch.setattr(Person, "visit", sees_less)
+        await scene.play.end()
+        return [each.text for each in scene.play.findings]
+
+    assert run(1, script)[1] == ["POP3 shows bob@bob.test something else than lies in the mailbox"]
+
+
+def test_a_sound_world_has_nothing_to_find() -> None:
+    """Through an outage, with everything checked at each start."""
+
+    async def script(world: World) -> list[str]:
+        scene = Scene(world)
+        await scene.begin()
+        for station in scene.play.stations:
+            station.crash()
+            await scene.play.check("while it is down")
+            await scene.play.start(station)
+        await asyncio.sleep(6 * DAY)
+        account = await scene.play.end()
+        assert (account.accepted, account.delivered, account.reported) == (2, 1, 1)
+        return [each.text for each in account.findings]
+
+    assert run(1, script)[1] == []
+
+
+def test_an_operator_learns_that_the_server_went_down() -> None:
+    """What runs inside a server when its life ends is not waited for in vain."""
+
+    async def script(world: World) -> None:
+        scene = Scene(world)
+        await scene.begin()
+        asking = asyncio.create_task(scene.alices.inside(asyncio.sleep(100)))
+        await asyncio.sleep(1)
+        scene.alices.crash()
+        with pytest.raises(StationDown):
+            await asking
+
+    run(1, script)
