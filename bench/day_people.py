@@ -246,12 +246,13 @@ class People:
             letters = int((await wire.ask(b"STAT")).split()[1])
             await wire.ask(b"UIDL", is_listing=True)
             removes = bool(number % 2)
-            for each in range(self._seen.get(number, 0) + 1, letters + 1):
+            seen = self._seen.get(number, 0)
+            for each in range(seen + 1, letters + 1):
                 await wire.ask(b"RETR %d" % each, is_listing=True)
-                self.tally.fetched += 1
                 if removes:
                     await wire.ask(b"DELE %d" % each)
             await wire.ask(b"QUIT")
+            self.tally.fetched += letters - seen  # what a session read that broke off is read again
             self._seen[number] = 0 if removes else letters
         finally:
             wire.transport.close()

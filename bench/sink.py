@@ -10,6 +10,7 @@ import os
 import re
 import shutil
 import subprocess
+import threading
 from types import TracebackType
 
 from bench import processes
@@ -19,6 +20,7 @@ from bench.house import answers, free_port
 BACKLOG = 1000
 MAX_CONNECTIONS = 1000
 _COUNTS = re.compile(rb"mesg=\s*(\d+)")
+READ = 65_536
 KEPT = 200  # octets of what it said that can hold the end of its last counts
 
 
@@ -27,7 +29,6 @@ class Sink:
 
     def __init__(self, port: int = 0) -> None:
         self.port = port or free_port()
-        self._said = b""
         self._letters = 0
 
     def __enter__(self) -> Sink:
@@ -36,8 +37,8 @@ class Sink:
         as_somebody = ["-u", "nobody"] if os.geteuid() == 0 else []
         command = ["smtp-sink", *as_somebody, "-c", "-m", str(MAX_CONNECTIONS), f"0.0.0.0:{self.port}", str(BACKLOG)]
         self._process = subprocess.Popen(command, stdout=subprocess.PIPE)
-        assert self._process.stdout is not None
-        os.set_blocking(self._process.stdout.fileno(), False)
+        self._listener = threading.Thread(target=self._listen)
+        self._listener.start()
         processes.wait_until(lambda: answers(self.port), 10, "smtp-sink")
         return self
 
@@ -47,20 +48,24 @@ class Sink:
 
     def letters(self) -> int:
         """Taken so far."""
+        return self._letters
+
+    def _listen(self) -> None:
+        """Read its counts as they come: with the pipe full it would stand still."""
         stdout = self._process.stdout
         assert stdout is not None
-        while not stdout.closed and (data := stdout.read(65536)):
-            self._said = (self._said + data)[-KEPT:]
-        found = _COUNTS.findall(self._said)
-        if found:
-            self._letters = int(found[-1])
-        return self._letters
+        said = b""
+        while data := os.read(stdout.fileno(), READ):
+            said = (said + data)[-KEPT:]
+            found = _COUNTS.findall(said)
+            if found:
+                self._letters = int(found[-1])
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._process.terminate()
         self._process.wait(10)
-        self.letters()
+        self._listener.join()
         assert self._process.stdout is not None
         self._process.stdout.close()

@@ -162,7 +162,9 @@ def _account(server: Server, host: SmartHost, day: Day, people: People) -> None:
             left += session.letters() - people.left_on_server(number)
             session.say("QUIT")
     if tally.fetched + left != tally.delivered:
-        raise RuntimeError(f"{tally.fetched} letters fetched and {left} waiting, {tally.delivered} were accepted")
+        raise RuntimeError(
+            f"{tally.fetched} letters fetched and {left} waiting, {tally.delivered} were accepted; {tally.problems}"
+        )
 
 
 CELL = Cell(

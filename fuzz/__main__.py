@@ -135,7 +135,7 @@ def _covered(name: str, *, seconds: float | None, runs: int | None, seed: int) -
         if done.returncode == 0:
             break
         if count is None:
-            print(done.stderr[-3000:], file=sys.stderr)
+            print(f"{name} ended with {done.returncode}: {done.stderr[-3000:]}", file=sys.stderr)
             break
     return Report(name, executed, edges, sorted(set(CRASHES.glob(f"{name}-*")) - before))
 

@@ -31,7 +31,7 @@ def target(data: bytes) -> None:
     assert not any(char in str(address) for char in "\r\n\0"), "an address of several lines"
     assert len(str(address).encode()) <= MAX_PATH, "an address longer than a path"
     assert parse_address(str(address)) == address, "an address changes when it is written and read"
-    if len(address.local_part.encode()) < MAX_LOCAL_PART // 2:
+    if len(address.local_part.encode()) < MAX_LOCAL_PART // 2 and len(str(address).encode()) < MAX_PATH // 2:
         quoted = parse_address(f'"{_escaped(address)}"@{address.domain}')
         assert quoted == address, "quotes make another address of it"
     address.unicode.encode()

@@ -32,6 +32,7 @@ from posthouse.founding import found
 from posthouse.net.http import HttpServer
 from posthouse.office import office_of
 from posthouse.outcome import NOT_AUTHORIZED, Refusal
+from posthouse.ports import ResolverFault
 
 DICTIONARY = "http.dict"
 MAX_SIZE = 2048
@@ -71,9 +72,9 @@ class _House:
     def __init__(self) -> None:
         folder = Path(tempfile.mkdtemp(prefix="fuzz"))
         atexit.register(shutil.rmtree, folder, ignore_errors=True)
-        # Of the settings nothing listens, and no server answers questions.
+        # Nothing listens.
         found(folder / "house", Plan("mail.alice.test", "alice.test", "alice@alice.test", "secret of alice", {}))
-        settings = config.from_table({"hostname": "mail.alice.test", "resolver": {"servers": ["127.0.0.1:9"]}}, "fuzz")
+        settings = config.from_table({"hostname": "mail.alice.test"}, "fuzz")
         self.faults: list[str] = []  # what the log would tell of
         errors = logging.getLogger("uvicorn.error")
         errors.addHandler(_Recorder(self.faults))
@@ -85,8 +86,11 @@ class _House:
 
     async def _open(self, folder: Path, settings: config.Settings) -> None:
         house = open_house(folder, settings, real_machine())
-        # What would write to any folder that the request names is left out.
-        office = dataclasses.replace(office_of(house, lambda: None, is_serving=False), backups=_NoBackups())  # type: ignore[arg-type]  # refuses all
+        # Questions go nowhere, and what would write outside of the house is left out.
+        house = dataclasses.replace(house, resolver=_Refusing(ResolverFault("no DNS here")))
+        office = office_of(house, lambda: None, is_serving=False)
+        refusal = Refusal(NOT_AUTHORIZED, "no backups here")
+        office = dataclasses.replace(office, backups=_Refusing(refusal))  # type: ignore[arg-type]  # a service
         self._config = HttpServer(control_app(office), [])._config
         self._config.load()
 
@@ -124,10 +128,15 @@ class _Recorder(logging.Handler):
             self._faults.append(record.getMessage())
 
 
-class _NoBackups:
+class _Refusing:
+    """Whatever is asked of it raises this."""
+
+    def __init__(self, error: Exception) -> None:
+        self._error = error
+
     def __getattr__(self, name: str) -> Any:
         async def refuse(*_: Any, **__: Any) -> Any:
-            raise Refusal(NOT_AUTHORIZED, "no backups here")
+            raise self._error
 
         return refuse
 

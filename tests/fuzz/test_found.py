@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from hashlib import sha256
 from pathlib import Path
 
 import msgspec
@@ -19,9 +20,11 @@ from posthouse.mail.address_list import addresses, parse_address_list
 from posthouse.mail.dsn_reader import parse_dsn
 from posthouse.mail.encoded_word import codec_name, decode_header_text
 from posthouse.mailauth.dkim_verify import DkimResult, parse_tags, verify
+from posthouse.net.disk import PosixDisk
 from posthouse.outcome import Refusal
 from posthouse.protocol.engine import RemoteProtocolError
 from posthouse.protocol.pop3.client import MAX_LINE, Pop3Client
+from posthouse.services.archive import Archive, ArchiveFault
 from posthouse.services.passwords import check_imported
 from posthouse.store import notes
 from posthouse.store.blobs.record import Damage, PackKind, pack_header, read_pack_header, record_header, scan
@@ -196,5 +199,27 @@ def test_a_subject_in_a_codec_that_is_no_charset_is_read_without_it() -> None:
 @pytest.mark.parametrize("text", ["9" * 400 + "d", "40000d"])
 def test_a_duration_has_an_end(text: str) -> None:
     """An expiry after the year 9999 could be set, and no report could print its date."""
-    with pytest.raises(ConfigError, match="queue.expire: this is longer than a hundred years"):
+    with pytest.raises(ConfigError, match=r"queue\.expire: this is longer than a hundred years"):
         config.from_table({"hostname": "a.test", "queue": {"expire": text}}, "posthouse.toml")
+
+
+@pytest.mark.parametrize(
+    "damage", [b'{"format":' + b"[" * 5000, b'{"hostname":"a.t\xffst"}'], ids=["nested", "no UTF-8"]
+)
+def test_a_damaged_manifest_of_a_backup_is_told_by_its_own_error(damage: bytes, tmp_path: Path) -> None:
+    """The search for the newest whole backup ended at the first damaged one instead of going on."""
+    (tmp_path / "manifests").mkdir()
+    sheet = b'{"digest":"%s","manifest":%s}' % (sha256(damage).hexdigest().encode(), damage)
+    (tmp_path / "manifests" / "20261123T000000Z.json").write_bytes(sheet)
+    archive = Archive(tmp_path, PosixDisk())
+    with pytest.raises(ArchiveFault, match="damaged"):
+        archive.load("20261123T000000Z")
+    assert archive.newest() is None
+
+
+@pytest.mark.parametrize("number", [-1, 1 << 63])
+def test_a_note_has_no_number_that_a_database_does_not_take(number: int) -> None:
+    """Such damage stopped a rebuild in the middle."""
+    octets = msgspec.msgpack.encode([1, number, 1.5, "trace", "a@b.test", 100, True, [], None])
+    with pytest.raises(msgspec.MsgspecError):
+        notes.decode(octets)

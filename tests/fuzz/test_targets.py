@@ -12,9 +12,9 @@ import pytest
 
 from fuzz import plain, registry, rules
 
-MUTATIONS = 120  # of each target but those below
+MUTATIONS = 400  # of each target but those below
 # Targets whose inputs are conversations, or that open files, take milliseconds each.
-FEWER = {"smtp_both": 25, "control_api": 15, "dkim_body": 60, "sasl_both": 40, "foreign": 40, "smtp_server": 60}
+FEWER = {"smtp_both": 80, "control_api": 40, "dkim_body": 200, "sasl_both": 120, "foreign": 120, "smtp_server": 200}
 SEED = 20261123
 PUMPED = 1500  # octets of the shorter of two growing inputs
 FAMILIES = 2  # of growing inputs for each target; `python -m fuzz growth` tries more
@@ -51,6 +51,7 @@ def test_four_times_the_input_runs_about_four_times_the_lines(name: str) -> None
         assert not said, f"{said}: {family(1)[:200]!r}"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", COUNTED)
 def test_an_input_takes_memory_in_proportion(name: str) -> None:
     target = registry.load(name)

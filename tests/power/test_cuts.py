@@ -14,7 +14,7 @@ from posthouse.sim.cuts import CUTS_PER_WORKLOAD, pieces, play
 from posthouse.sim.trials import Outcome, run_trials
 from posthouse.store.databases import sqlite, sqlite_engine
 
-SAMPLE = 60  # from the middle of a workload: founded, and everything is going on
+SAMPLE = 40  # from the middle of a workload: founded, and everything is going on
 
 
 def failures(outcome: Outcome) -> set[int]:
@@ -110,7 +110,7 @@ def test_a_store_that_does_not_start_is_a_failure(monkeypatch: pytest.MonkeyPatc
     class Refusing(recorded):  # type: ignore[misc, valid-type]  # the class is a value here
         def __init__(self, *arguments: Any, **options: Any) -> None:
             super().__init__(*arguments, **options)
-            monkeypatch.setattr("posthouse.sim.workload.open_house", refuse)
+            monkeypatch.setattr("posthouse.sim.premises.open_house", refuse)
 
     monkeypatch.setattr(cuts, "Recording", Refusing)
     assert failures(play(200, 3)) == {200, 201, 202}

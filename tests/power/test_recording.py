@@ -11,9 +11,10 @@ import pytest
 
 from posthouse.sim.disklog import Created, Entry, FolderSynced, MadeFolder, Renamed, Synced, Tree, Unlinked, Written
 from posthouse.sim.image import DiskState, Luck, Rule
+from posthouse.sim.premises import Premises
 from posthouse.sim.recording import Recorder, adopt
 from posthouse.sim.wal import Commits, digest
-from posthouse.sim.workload import Premises, Workload
+from posthouse.sim.workload import Workload
 
 EVERYTHING = Luck(Random(0), 1.0, 512)
 

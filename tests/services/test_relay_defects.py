@@ -157,7 +157,7 @@ def test_a_mailbox_that_goes_within_the_unit_is_decided_anew():
         world.put("bob@alice.test", next_hop=LOCAL)
         prepare = world.local.prepare
 
-        async def vanishing(letter, recipients):
+        async def vanishing(letter, recipients, content):
             plan = await prepare(letter, recipients, content)
 
             def gone(tx):

@@ -321,6 +321,15 @@ async def test_wrong_rows_are_found_and_mended_and_every_letter_is_as_it_was(dri
     assert (await drill.contents())[new] == drill.kept[new]
 
 
+async def test_a_start_removes_no_pack_that_letters_lie_in_whatever_became_of_its_own_row(drill: Drill) -> None:
+    """A file without a row was never acknowledged, except where damage took the row."""
+    await drill.tell("DELETE FROM pack")
+    await drill.again()
+    assert any("had no row" in each for each in drill.packs.recovery.findings)
+    assert await drill.contents() == drill.kept
+    await sound(drill)
+
+
 async def test_queued_letters_whose_rows_were_lost_come_back_on_hold(drill: Drill) -> None:
     await drill.tell("DELETE FROM queue_recipient")
     await drill.tell("DELETE FROM queue_letter")

@@ -148,6 +148,50 @@ async def test_an_account_whose_name_nobody_tells_and_a_folder_made_since_get_na
     await drill.close()
 
 
+@pytest.mark.parametrize("steps", [1, 3, 6])
+async def test_the_inbox_is_found_also_when_its_id_does_not_tell(tmp_path: Path, steps: int) -> None:
+    """A millisecond ended while the account was made, so the ids of its mailboxes are no run: the one that letters
+    came into by mail is the INBOX, or else the oldest. POP3 shows no other."""
+    drill = Drill(tmp_path / "data")
+    still = drill.clock
+
+    class Ticking:
+        """Goes on by a millisecond after so many looks."""
+
+        looks = 0
+        now = still.now
+
+        def wall(self) -> float:
+            self.looks += 1
+            return self.now + (self.looks // steps) / 1000
+
+        def monotonic(self) -> float:
+            return 0.0
+
+    drill.clock = Ticking()  # type: ignore[assignment]  # it is set back before it is moved by hand
+    await (await drill.open()).close()
+    drill.clock = still
+    drill.clock.now += 60
+    await drill.open()
+    await drill.deliver(BOB)
+    await drill.deliver(BOB, box="Archive")
+    await drill.deliver(BOB)
+    from posthouse.store import letters
+
+    bare = letters.Place(drill.accounts[CAROL], await drill.mailbox(CAROL), b"")
+    imported = drill.letter(text(50))
+    await drill.database.write(lambda tx: letters.accept(tx, imported, [bare]))
+    inboxes = {await drill.mailbox(name) for name in (BOB, CAROL)}
+    await drill.close()
+    lose_database(drill)
+    rebuilt(drill)
+    await drill.open()
+    assert {row[0] for row in await drill.rows("SELECT id FROM mailbox WHERE name = 'INBOX'")} == inboxes
+    assert {email: (await drill.contents()).get(email) for email in drill.kept} == drill.kept
+    await sound(drill)
+    await drill.close()
+
+
 @pytest.mark.parametrize("harm", ["truncated", "garbage", "flipped", "empty"])
 async def test_a_broken_database_is_put_aside_and_said_at_open(drill: Drill, harm: str) -> None:
     await drill.snapshot()

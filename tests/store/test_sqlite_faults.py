@@ -165,5 +165,5 @@ async def test_an_unreadable_database_is_refused_with_a_sentence(tmp_path: Path)
     from posthouse.ports import StoreFault
 
     (tmp_path / "posthouse.sqlite3").write_bytes(b"no database" * 1000)
-    with pytest.raises(StoreFault, match="cannot be opened"):
+    with pytest.raises(StoreFault, match="is damaged"):
         House(tmp_path).open()

@@ -124,6 +124,14 @@ async def test_a_hurt_letter_for_a_mailbox_here_is_held_too(post: Post) -> None:
     assert await post.letters("bob@bob.test") == []
 
 
+async def test_a_queued_letter_whose_rows_are_lost_is_held_and_not_claimed_for_ever(post: Post) -> None:
+    await hold(post, "bob@bob.test", content=letter(1))
+    await post.house.database.write(lambda tx: tx.run("DELETE FROM blob WHERE id = (SELECT MAX(id) FROM blob)"))
+    await release(post)
+    await until(post, "held")
+    assert await post.letters("bob@bob.test") == []
+
+
 async def test_export_says_which_letter_is_hurt(post: Post) -> None:
     import httpx2
 

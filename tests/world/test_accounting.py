@@ -16,7 +16,7 @@ from posthouse.sim.records import DATABASE, PACKS
 from posthouse.sim.station import Station, StationDown
 from posthouse.sim.strangers_client import Call
 from posthouse.sim.strangers_manners import Habit, Manners, Say, Stage
-from posthouse.sim.world import DAY, MINUTE, World, run
+from posthouse.sim.world import DAY, HOUR, MINUTE, World, run
 from tests.world.story import ALICE, BOB
 
 Break = Callable[[Play], None]
@@ -234,6 +234,19 @@ def test_a_warning_that_does_not_come_is_found() -> None:
     assert any("its sender should have been told at" in each for each in after(breaking))
 
 
+@pytest.mark.parametrize(
+    ("column", "words"), [("warn_at", "was told delayed after"), ("expires_at", "was told expired after")]
+)
+def test_a_report_that_comes_too_soon_is_found(column: str, words: str) -> None:
+    async def breaking(scene: Scene) -> None:
+        soon = EPOCH + scene.play.world.now + 60
+        change(scene.alices, f"UPDATE queue_recipient SET {column} = {soon}, deadline_at = {soon}")
+        await asyncio.sleep(HOUR)
+
+    found = after(breaking)
+    assert any("somebody@stranger.example of <letter-2" in each and words in each for each in found), found
+
+
 # One more attempt, so many seconds after the last.
 ATTEMPT = (
     "INSERT INTO attempt SELECT id + 1, letter, next_hop, at + {later}, host, address, tls, results FROM attempt"
@@ -290,6 +303,32 @@ def test_people_who_are_shown_something_else_are_found(monkeypatch: pytest.Monke
         return [each.text for each in scene.play.findings]
 
     assert run(1, script)[1] == ["POP3 shows bob@bob.test something else than lies in the mailbox"]
+
+
+@pytest.mark.parametrize("kind", ["task", "timer", "connection"])
+def test_a_server_that_does_not_come_to_rest_is_found(kind: str) -> None:
+    """Something goes on although nobody is served and nothing is due."""
+
+    async def linger() -> None:
+        loop = asyncio.get_running_loop()
+        if kind == "task":
+            await asyncio.sleep(DAY)
+        elif kind == "timer":
+            for _ in range(4):
+                loop.call_later(DAY, print)
+        else:
+            transport, _ = await loop.create_connection(asyncio.Protocol, "192.0.2.2", 25)
+            transport.pause_reading()  # it never hears that the other side has given it up
+
+    async def script(world: World) -> list[str]:
+        scene = Scene(world)
+        await scene.begin()
+        work = asyncio.create_task(scene.alices.inside(linger()))
+        await scene.play.end()
+        work.cancel()
+        return [each.text for each in scene.play.findings]
+
+    assert any("alice does not come to rest" in each and kind in each for each in run(1, script)[1])
 
 
 def test_a_sound_world_has_nothing_to_find() -> None:

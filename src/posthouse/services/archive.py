@@ -152,7 +152,7 @@ class Archive:
             if is_whole and kind != FORMAT:
                 raise ArchiveFault(f"{path}: format {kind} is of a newer posthouse; this one reads {FORMAT}")
             manifest = msgspec.json.decode(sheet.manifest, type=Manifest)
-        except msgspec.MsgspecError as error:
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:  # msgspec lets two fall through
             raise ArchiveFault(f"{path}: the manifest is damaged ({error}); use another generation") from None
         if not is_whole:
             raise ArchiveFault(f"{path}: the manifest is damaged (its SHA-256 is another); use another generation")

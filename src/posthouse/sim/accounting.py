@@ -12,11 +12,14 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
+from posthouse.mail.dates import Date, parse_date
 from posthouse.mail.dsn import Action
-from posthouse.mail.dsn_reader import ReadDsn, parse_dsn
+from posthouse.mail.dsn_reader import ReadDsn, ReadRecipient, parse_dsn
 from posthouse.mail.header import scan_header
+from posthouse.outcome import EXPIRED
 from posthouse.sim.ledger import Finding, Ledger, bare
 from posthouse.sim.people import Sent, is_uncertain
+from posthouse.sim.punctuality import report_time
 from posthouse.sim.records import Records
 from posthouse.sim.strangers_client import SMUGGLED_ID, SentLetter
 from posthouse.store.messages import unique_id
@@ -30,6 +33,7 @@ class Facts:
 
     message_id: str
     report: ReadDsn | None
+    date: Date | None
 
 
 @dataclass(slots=True)
@@ -152,7 +156,9 @@ class Accountant:
     def _know(self, name: str, octets: bytes) -> Facts:
         facts = self._facts.get(name)
         if facts is None:
-            facts = self._facts[name] = Facts(scan_header(octets).message_id.decode(), parse_dsn(octets))
+            scan = scan_header(octets)
+            date = parse_date((scan.get(b"date") or b"").decode())
+            facts = self._facts[name] = Facts(scan.message_id.decode(), parse_dsn(octets), date)
         return facts
 
     def _report(self, fates: Fates, facts: Facts, name: str, owner: str) -> None:
@@ -168,6 +174,8 @@ class Accountant:
         for each in facts.report.recipients:
             if each.action is Action.FAILED:
                 fates.reports.setdefault((about, each.final_recipient), {})[name] = owner
+            if wrong := _told_too_soon(facts, each):
+                fates.findings.append(Finding(f"{each.final_recipient} of <{about}>: {wrong}", about))
 
     # --- what may be twice ------------------------------------------------------------------------
 
@@ -234,12 +242,20 @@ class Accountant:
             )
 
 
+def _told_too_soon(facts: Facts, recipient: ReadRecipient) -> str | None:
+    arrival = facts.report.arrival if facts.report else None
+    if arrival is None or facts.date is None:
+        return "the report about it has no times"
+    if recipient.action is Action.DELAYED:
+        return report_time("delayed", arrival.seconds, facts.date.seconds)
+    if recipient.status == EXPIRED:
+        return report_time("expired", arrival.seconds, facts.date.seconds)
+    return None
+
+
 def _reported_in_vain(rows: Records) -> Iterator[str]:
     """Letters of which a report was sent to another server and came back: it is answered by nothing."""
-    reports = {row.id for row in rows.history if not row.reverse_path}
-    letters = {
-        trace: bare(message_id) for number, (message_id, trace, _) in rows.queued.items() if number not in reports
-    }
+    letters = {each.trace: bare(each.message_id) for each in rows.queued.values() if each.reverse_path}
     for row in rows.history:
         if not row.reverse_path and any(state in ("failed", "expired") for state in row.states):
             yield letters.get(row.trace, "")

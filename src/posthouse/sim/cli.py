@@ -5,16 +5,17 @@ from __future__ import annotations
 
 import os
 import sys
+import threading
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from multiprocessing import get_context
+from multiprocessing import get_context, parent_process
 from typing import Any
 
-from posthouse.sim import cuts
+from posthouse.sim import cuts, faults
 from posthouse.sim.results import TOWNS, Player, Result
 
 HASH_SEED = "PYTHONHASHSEED"
@@ -28,11 +29,11 @@ Play = Callable[[str, int], Result]
 
 
 def run(kind: str, count: int, from_seed: int, jobs: int | None = None) -> tuple[int, dict[str, Any]]:
-    """Play that many; the exit code (0 when none failed) and what came of it all. `kind`: seeds, towns or cuts."""
+    """Play that many; the exit code (0 when none failed) and what came of it. `kind`: seeds, towns, cuts, faults."""
     jobs = min(jobs or os.cpu_count() or 1, count)
-    if kind == "cuts":
-        code = cuts.run(count, from_seed, jobs)
-        return code, {"kind": kind, "count": count, "from": from_seed}
+    if kind in ("cuts", "faults"):
+        trial = cuts.run if kind == "cuts" else faults.run
+        return trial(count, from_seed, jobs), {"kind": kind, "count": count, "from": from_seed}
     with processes(jobs) as played:
         summary = follow(played(kind, range(from_seed, from_seed + count)), kind, count)
     return (1 if summary.failed else 0), summary.document()
@@ -44,7 +45,18 @@ _player: list[Player] = []  # of a process that plays: made when it begins, one 
 
 
 def _begin() -> None:
+    threading.Thread(target=_end_with_parent, daemon=True).start()
     _player.append(Player())
+
+
+def _end_with_parent() -> None:
+    """A process that waits for worlds to play does not notice that nobody is left to give it any."""
+    parent = parent_process()
+    assert parent is not None
+    parent.join()
+    for player in _player:
+        player.close()
+    os._exit(1)
 
 
 def _play(kind: str, seed: int) -> Result:

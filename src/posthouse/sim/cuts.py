@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import shutil
 import traceback
 from collections import Counter
@@ -20,11 +21,12 @@ from random import Random
 from posthouse.ports import StoreFault
 from posthouse.sim.disklog import Entry, FolderSynced, Noted, Synced
 from posthouse.sim.image import DiskState, Luck, Rule
+from posthouse.sim.premises import Premises
 from posthouse.sim.promises import Promises
 from posthouse.sim.trials import DAY, Outcome, quietly, run_to_end, run_trials, scratch, start_and_judge, unsettled
 from posthouse.sim.verdict import check_database, judge
 from posthouse.sim.wal import Commits
-from posthouse.sim.workload import HOUR, Premises, Workload, record
+from posthouse.sim.workload import HOUR, Workload, record
 from posthouse.store.databases.sqlite import DATABASE_FILE
 
 # Recording a workload takes as long as some ten cuts, so it is shared; numbers stay short.
@@ -34,6 +36,7 @@ SHARE_AT_SYNCS = 0.8  # of the cuts, where there are more sync points than that
 SECOND_CUTS = 0.2  # share of the cuts after which the power goes again during recovery
 AFTERLIVES = 0.15  # share of the cuts after which the server works on, stops, and is looked at once more
 AFTER_BURSTS = 2
+CUTS_PER_CLEANING = 10
 PIECE = 50  # cuts that a worker process plays at a time: progress is seen, and the recording is paid for
 QUEUE_DAYS = 7  # longer than the queue keeps a letter
 
@@ -45,7 +48,8 @@ class Recording:
     """A workload's log, walked through once, with the disk, the promises and the commits at each point."""
 
     def __init__(self, seed: str, folder: Path, *, bursts: int = BURSTS) -> None:
-        self.log, self.trouble = record(seed, folder, bursts=bursts)
+        played = record(seed, folder, bursts=bursts)
+        self.log, self.times, self.trouble = played.log, played.times, played.trouble
         self.syncs = [n for n, entry in enumerate(self.log) if isinstance(entry, Synced | FolderSynced)]
         self.position = 0
         self.disks = {rule: DiskState(rule) for rule in Rule}
@@ -65,6 +69,11 @@ class Recording:
             self.commits.apply(entry)
         self.position = position
 
+    @property
+    def now(self) -> float:
+        """Seconds since the world began."""
+        return self.times[self.position - 1] if self.position else 0.0
+
 
 @dataclass(frozen=True, slots=True)
 class Cut:
@@ -72,10 +81,6 @@ class Cut:
     position: int  # entries of the log that were done
     rule: Rule
     chance: Random
-
-    @property
-    def name(self) -> str:
-        return f"cut {self.number}"
 
 
 def plan(number: int, log: list[Entry], syncs: list[int]) -> Cut:
@@ -111,6 +116,8 @@ def play(first: int, count: int) -> Outcome:
                 wrong = [f"it broke:\n{traceback.format_exc()}"]
             outcome.faults += [(cut.number, text) for text in wrong]
             shutil.rmtree(target, ignore_errors=True)
+            if outcome.trials % CUTS_PER_CLEANING == 0:
+                gc.collect()  # a server that was left is a knot of objects, with open files in it
     return outcome
 
 
@@ -125,18 +132,18 @@ def one_cut(cut: Cut, recording: Recording, target: Path, survived: Counter[str]
     wrong = check_database(home / "1", recording.commits.states, recording.promised)
     if cut.chance.random() < SECOND_CUTS:
         survived["a second cut during recovery"] += 1
-        home = _cut_again(cut, home, target / "again")
+        home = _cut_again(cut, recording.now, home, target / "again")
     if cut.chance.random() < AFTERLIVES:
         survived["days of work after it"] += 1
-        return wrong + after_life(f"{cut.number}/after", home, recording.promises)
-    return wrong + start_and_judge(f"{cut.number}/start", home, recording.promises)
+        return wrong + after_life(f"{cut.number}/after", home, recording.promises, at=recording.now)
+    return wrong + start_and_judge(f"{cut.number}/start", home, recording.promises, at=recording.now)
 
 
-def _cut_again(cut: Cut, home: Path, target: Path) -> Path:
+def _cut_again(cut: Cut, now: float, home: Path, target: Path) -> Path:
     """Start on the image, cut the power while that goes on or right after, and give the home of what is left."""
     log: list[Entry] = []
     disk = DiskState(cut.rule)
-    premises = Premises(f"{cut.number}/recovery", home, log.append, disks=[disk])
+    premises = Premises(f"{cut.number}/recovery", home, log.append, disks=[disk], at=now)
     with contextlib.suppress(StoreFault):  # the next start says it again, and then it counts
         run_to_end(premises, premises.start())
     for entry in log[: cut.chance.randint(0, len(log))]:
@@ -146,7 +153,7 @@ def _cut_again(cut: Cut, home: Path, target: Path) -> Path:
     return target
 
 
-def after_life(seed: str, home: Path, before: Promises) -> list[str]:
+def after_life(seed: str, home: Path, before: Promises, *, at: float) -> list[str]:
     """The server works on where it stands: letters come in beside the old ones, the queue empties, it stops."""
     promises = before.copy()
 
@@ -154,16 +161,17 @@ def after_life(seed: str, home: Path, before: Promises) -> list[str]:
         if isinstance(entry, Noted):
             promises.apply(entry.what)
 
-    premises = Premises(seed, home, listen, mood=1.0)
+    premises = Premises(seed, home, listen, mood=1.0, at=at)
     workload = Workload(premises)
     workload.count = max(promises.letters, default=0)
     workload.accounts = sorted(promises.accounts)
 
     async def live() -> list[str]:
-        await premises.start()
+        await premises.open()
         wrong: list[str] = await premises.inside(judge(premises.house, promises))
         if not promises.accepted or wrong:  # the founding was not done, or the worst is known
             return wrong
+        await premises.serve()
         for _ in range(AFTER_BURSTS):
             await workload.burst()
             await asyncio.sleep(HOUR)

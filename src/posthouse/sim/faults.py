@@ -20,10 +20,11 @@ from random import Random
 from posthouse.ports import StoreFault
 from posthouse.sim.disklog import Entry, Noted
 from posthouse.sim.image import DiskState, Luck, Rule
+from posthouse.sim.premises import Premises
 from posthouse.sim.promises import Promises
 from posthouse.sim.trials import DAY, Outcome, quietly, run_trials, scratch, start_and_judge, unsettled
 from posthouse.sim.verdict import judge
-from posthouse.sim.workload import Premises, Workload
+from posthouse.sim.workload import Workload
 
 BURSTS = 5
 LASTING = 60  # operations for which a disk stays full or broken: some units of work
@@ -100,6 +101,7 @@ class Trial:
         self.gate = FailingGate(at, self.manner)
         self.chance = Random(f"{number}/fault")  # noqa: S311 - reproducible on purpose
         self.log: list[Entry] = []
+        self._times: list[float] = []
         self.operations = 0  # up to the point where the disk is well again
         self.first = 0  # entry of the log at which it failed
         self.wrong: list[str] = []
@@ -109,6 +111,7 @@ class Trial:
 
     def _listen(self, entry: Entry) -> None:
         self.log.append(entry)
+        self._times.append(self.premises.loop.time())
         if not self.gate.failed:
             self.first = len(self.log)
         if isinstance(entry, Noted):
@@ -157,7 +160,8 @@ class Trial:
             disk.apply(entry)
         home.mkdir()
         disk.image(Luck.drawn(self.chance)).write(home / "1")
-        found = start_and_judge("cut", home, promises, is_strict=False)
+        at = self._times[position - 1] if position else 0.0
+        found = start_and_judge("cut", home, promises, at=at, is_strict=False)
         return [f"{self.gate.where}: {self.manner.name}: and a power cut: {text}" for text in found]
 
 

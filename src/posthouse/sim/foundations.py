@@ -22,17 +22,17 @@ SEED = "founding"  # of chance in a foundation: salts and keys are the same in e
 
 
 class Foundations:
-    """`folder` outlives the worlds that copy from it."""
+    """`folder` outlives the worlds that copy from it, and is the place for their own folders too."""
 
     def __init__(self, folder: Path) -> None:
-        self._folder = folder
+        self.folder = folder
         self._made: dict[str, Path] = {}
 
     def prepare(self, plans: Sequence[Plan]) -> None:
         """Call it while no world runs: founding takes place on a clock of its own."""
         for plan in plans:
             if _key(plan) not in self._made and not plan.records_disk:
-                self._made[_key(plan)] = self._found(plan, self._folder / str(len(self._made)))
+                self._made[_key(plan)] = self._found(plan, self.folder / str(len(self._made)))
 
     def copy(self, plan: Plan, folder: Path) -> bool:
         """Make `folder` with the data of a server that was founded; False where that plan was not prepared."""

@@ -7,7 +7,7 @@ Invariant: what is shown are lines of the log in their order, with readable time
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 DAY = 86400.0
 HOUR = 3600.0
@@ -22,10 +22,11 @@ _KEYS = re.compile(r"\b((?:trace|queue_id)=\S+)")
 def life_of(log: Sequence[str], message_id: str) -> list[str]:
     """`message_id` without brackets."""
     keys = {message_id: None}
+    about = _naming(keys)
     for line in log:
-        if message_id in line:
+        if about.search(line):
             keys.update(dict.fromkeys(key for key in _KEYS.findall(line) if key != NOT_QUEUED))
-    named = re.compile("|".join(rf"{re.escape(key)}(?![\w.@])" for key in keys))
+    named = _naming(keys)
     mine = [number for number, line in enumerate(log) if named.search(line)]
     if not mine:
         return []
@@ -38,6 +39,11 @@ def life_of(log: Sequence[str], message_id: str) -> list[str]:
         half = MAX_LINES // 2
         told = [*told[:half], f"               … {len(told) - 2 * half} lines …", *told[-half:]]
     return [_readable(line) for line in told]
+
+
+def _naming(keys: Iterable[str]) -> re.Pattern[str]:
+    """Lines that have one of these, not only as the beginning of something longer."""
+    return re.compile("|".join(rf"{re.escape(key)}(?![\w.@-])" for key in keys))
 
 
 def _is_event(line: str) -> bool:

@@ -174,6 +174,15 @@ async def wrong_mx(place: Place) -> bool:
     return True
 
 
+async def wrong_address(place: Place) -> bool:
+    """The mail host's name leads elsewhere for a while, or there too."""
+    plan, dns = place.station.plan, place.play.world.dns
+    dns.replace_addresses(plan.hostname, *place.chance.choice((("203.0.113.98",), ("2001:db8::98", plan.address))))
+    await place.play.sleep_until(place.until)
+    dns.replace_addresses(plan.hostname, plan.address)
+    return True
+
+
 async def bad_manners(place: Place) -> bool:
     """A stranger behaves differently for a while, or goes away."""
     if not place.play.ledger.strangers:
@@ -205,6 +214,7 @@ MISFORTUNES: Mapping[str, Misfortune] = {
     "no route": unreachable,
     "DNS trouble": dns_trouble,
     "wrong MX": wrong_mx,
+    "wrong address": wrong_address,
     "bad manners": bad_manners,
 }
 # Crashes say most about a server, and a world has few misfortunes.

@@ -117,7 +117,7 @@ class Network:
         return sum(transport.here == host for transport in self._transports)
 
     def belongings(self, life: Life) -> list[str]:
-        """Doors and connections that this program holds open."""
+        """Doors and connections that this program holds open, the doors first."""
         doors = [f"the door {host}:{port}" for (host, port), door in self._doors.items() if door.life is life]
         mine = [each for each in self._transports if each.life is life and not each.is_closing()]
         return doors + [f"a connection with {each.there}" for each in mine]

@@ -33,15 +33,12 @@ async def hold(play: Play, station: Station, until: float) -> None:
 
 
 async def release(play: Play, station: Station, _until: float) -> None:
-    await _do(play, station, lambda: station.house.queue_desk.release(EVERYTHING))
-    _asked(play, station)
+    await _do(play, station, lambda: station.house.queue_desk.release(EVERYTHING), is_impatient=True)
 
 
 async def retry(play: Play, station: Station, _until: float) -> None:
     selection = _selection(play, station)
-    _asked(play, station)
-    await _do(play, station, lambda: station.house.queue_desk.retry_now(selection))
-    _asked(play, station)
+    await _do(play, station, lambda: station.house.queue_desk.retry_now(selection), is_impatient=True)
 
 
 async def drop(play: Play, station: Station, _until: float) -> None:
@@ -57,11 +54,8 @@ async def drop(play: Play, station: Station, _until: float) -> None:
     # Noted before it is done: it may be done without an answer.
     play.ledger.dropped.update(((bare(row.message_id), row.address), None) for row in mine)
     play.world.note(f"{station.plan.name}: <{chosen.message_id}> is dropped by an operator")
-    _asked(play, station)
-    await _do(
-        play, station, lambda: station.house.queue_desk.drop(Selection(queue_id=chosen.letter), tell_sender=tells)
-    )
-    _asked(play, station)
+    selection = Selection(queue_id=chosen.letter)
+    await _do(play, station, lambda: station.house.queue_desk.drop(selection, tell_sender=tells), is_impatient=True)
 
 
 async def disable(play: Play, station: Station, until: float) -> None:
@@ -107,16 +101,23 @@ async def act(play: Play, at: float, until: float) -> None:
     play.ledger.deeds[name] += 1
 
 
-async def _do(play: Play, station: Station, command: Callable[[], Awaitable[object]]) -> None:
-    """Until it is done, whatever happens to the server meanwhile."""
+async def _do(
+    play: Play, station: Station, command: Callable[[], Awaitable[object]], *, is_impatient: bool = False
+) -> None:
+    """Until it is done, whatever happens to the server meanwhile. `is_impatient`: no schedule holds after it."""
     while True:
         if station.is_up:
+            # Before and after: between them, nobody knows when, it takes effect.
+            asked = play.ledger.retried.setdefault(station.plan.name, []) if is_impatient else []
+            asked.append(play.world.now)
             try:
                 await station.inside(_run(command))
             except (StationDown, StoreFault) as fault:
                 play.world.note(f"{station.plan.name}: the operator's command may be undone: {fault}")
             else:
                 return
+            finally:
+                asked.append(play.world.now)
         await asyncio.sleep(AGAIN)
 
 
@@ -132,8 +133,3 @@ def _selection(play: Play, station: Station) -> Selection:
 
 def _person(play: Play, station: Station) -> Person:
     return play.chance.choice([each for each in play.people if each.home == station.plan.hostname])
-
-
-def _asked(play: Play, station: Station) -> None:
-    """From now on no schedule says when something is tried."""
-    play.ledger.retried.setdefault(station.plan.name, []).append(play.world.now)

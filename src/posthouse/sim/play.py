@@ -23,6 +23,13 @@ from posthouse.sim.station import Station, StationDown
 from posthouse.sim.strangers import Stranger
 from posthouse.sim.world import DAY, World
 
+# Seconds in which an idle server comes to rest at some moment, looked at so many times: letters that are still
+# retried take minutes of every half hour, a session that is lost ends with its longest time-out.
+REST = 3600.0
+RESTS = 120
+
+KNOWS_SCRAM = 0.1  # the share of people whose mail programs know more than PLAIN: it costs 3 ms for each login
+
 
 class Play:
     def __init__(self, world: World, plans: Sequence[Plan], strangers: Sequence[tuple[str, str]] = ()) -> None:
@@ -31,6 +38,9 @@ class Play:
         self.chance = world.chance
         self.stations = [world.add(plan) for plan in plans]
         self.people: list[Person] = list(world.people.values())
+        for person in self.people:
+            if self.chance.random() < KNOWS_SCRAM:
+                person.mechanisms = ()
         aliases = {address: targets for plan in plans for address, targets in plan.aliases.items()}
         self.ledger = Ledger(world.people, aliases)
         self.ledger.strangers += [self._stranger(*each) for each in strangers]
@@ -125,6 +135,8 @@ class Play:
 
     async def end(self) -> Account:
         """Everything is up and has settled: the last account, and what is left open."""
+        for station in self.stations:
+            await self._comes_to_rest(station)
         account = await self.check("at the end")
         for station in self.stations:
             self._find([Finding(text) for text in await station.findings()], "at the end")
@@ -135,6 +147,17 @@ class Play:
         account.survived, account.deeds = self.ledger.survived, self.ledger.deeds
         account.findings = self.findings
         return account
+
+    async def _comes_to_rest(self, station: Station) -> None:
+        """With nobody to serve and nothing due a server has nothing open and nothing running: else it has forgotten
+        something, and would do so again and again."""
+        going_on: list[str] = []
+        for _ in range(RESTS):
+            going_on = station.going_on()
+            if not going_on:
+                return
+            await asyncio.sleep(REST / RESTS)
+        self._find([Finding(f"{station.plan.name} does not come to rest: {'; '.join(going_on)}")], "at the end")
 
     async def _compare_with_pop3(self) -> None:
         """What a person is shown is what lies on the disk."""

@@ -7,13 +7,32 @@ what is only begun may be there or not, but wholly.
 
 from __future__ import annotations
 
+import re
 from copy import deepcopy
 from dataclasses import dataclass, field
+
+from posthouse.ports import Buffer
 
 # A thing in a mailbox: a letter by its number, or a report (DSN) about that letter.
 Thing = tuple[str, int]
 LETTER = "letter"
 REPORT = "report"
+
+_NUMBER = re.compile(rb"Message-ID: <(\d+)\.letter@")
+
+
+def letter_number(octets: bytes) -> int | None:
+    """Of the letter that this is, or that a report quotes; None for what nobody here wrote."""
+    found = _NUMBER.search(octets)
+    return None if found is None else int(found[1])
+
+
+def thing_of(prefix: bytes, content: Buffer) -> Thing | None:
+    """What a letter of a mailbox is."""
+    number = letter_number(bytes(content))
+    if number is None:
+        return None
+    return REPORT if prefix.startswith(b"Return-Path: <>\r\n") else LETTER, number
 
 
 @dataclass(frozen=True, slots=True)

@@ -59,10 +59,10 @@ def lateness(rows: Records, watch: Watch) -> Iterator[str]:
             yield f"{_name(row)}: its sender should have been told at {told:.1f}, it is {watch.now:.1f}"
         if row.due_at > row.expires_at + GRAIN:
             yield f"{_name(row)} is to be tried after its end"
-    yield from _plans(rows)
+    yield from _plans(rows, watch)
 
 
-def _plans(rows: Records) -> Iterator[str]:
+def _plans(rows: Records, watch: Watch) -> Iterator[str]:
     """The next attempt of each that waits is where the schedule puts it."""
     last = {
         (attempt.letter, recipient): attempt.at
@@ -72,7 +72,7 @@ def _plans(rows: Records) -> Iterator[str]:
     }
     for row in rows.queue:
         at = last.get((row.letter, row.address))
-        if row.state != "due" or at is None or not row.attempts:
+        if row.state != "due" or at is None or not row.attempts or _was_asked(at, row.due_at, watch):
             continue
         latest = min(at + delay(row.attempts), row.expires_at)
         if row.due_at > latest + GRAIN:
@@ -100,10 +100,10 @@ def _too_soon(
     if not times or _was_asked(times[-1], attempt.at, watch):
         return
     wait = attempt.at - times[-1]
-    message_id, _, received_at = rows.queued.get(attempt.letter or 0, ("?", "", 0.0))
+    letter = rows.queued[attempt.letter or 0]
     # The last attempt is at the end of the letter's time, however short the wait is then.
-    if wait < delay(len(times)) - GRAIN and attempt.at < received_at + EXPIRE - GRAIN:
-        name = f"{recipient} of <{message_id}>"
+    if wait < delay(len(times)) - GRAIN and attempt.at < letter.received_at + EXPIRE - GRAIN:
+        name = f"{recipient} of <{letter.message_id}>"
         yield f"{name} was tried {wait:.1f} seconds after attempt {len(times)}, at {attempt.at - EPOCH:.1f}"
 
 
@@ -122,7 +122,7 @@ def _probes_too_soon(rows: Records, watch: Watch) -> Iterator[str]:
         last[attempt.next_hop] = attempt.at
 
 
-def report_times(kind: str, arrived: float, told: float) -> str | None:
+def report_time(kind: str, arrived: float, told: float) -> str | None:
     """`kind`: "delayed" or "expired"; epoch seconds. What is wrong with the time of a report; reports carry whole
     seconds."""
     wanted = WARN if kind == "delayed" else EXPIRE

@@ -121,6 +121,16 @@ class HistoryRow:
 
 
 @dataclass(frozen=True, slots=True)
+class Queued:
+    """A letter that is or was in the queue."""
+
+    message_id: str
+    trace: str
+    reverse_path: str
+    received_at: float
+
+
+@dataclass(frozen=True, slots=True)
 class Records:
     folder: Path
     accounts: dict[int, AccountRow]
@@ -131,11 +141,12 @@ class Records:
     attempts: list[AttemptRow]
     journal: list[JournalRow]
     history: list[HistoryRow]
-    queued: dict[int, tuple[str, str, float]]  # Message-ID, trace and arrival of what was ever in the queue
+    queued: dict[int, Queued]  # whatever was ever in the queue, by queue id
 
     def message_id(self, letter: int) -> str:
         """Of a queue id, without brackets; "" where it is not known."""
-        return self.queued.get(letter, ("", "", 0.0))[0].strip("<>")
+        known = self.queued.get(letter)
+        return known.message_id.strip("<>") if known else ""
 
     def octets(self, place: tuple[int, int, int]) -> bytes:
         """Content as the pack has it. Raises OSError; shorter than it should be where the pack is."""
@@ -158,7 +169,7 @@ _PLACEMENTS = (
 _DESTINATIONS = "SELECT next_hop, ready_at, failures, down_until FROM queue_destination"
 _ATTEMPTS = "SELECT id, letter, next_hop, at, results FROM attempt ORDER BY id"
 _HISTORY = "SELECT id, trace, message_id, reverse_path, received_at, results FROM history ORDER BY id"
-_QUEUED = "SELECT id, message_id, trace, received_at FROM queue_letter"
+_QUEUED = "SELECT id, message_id, trace, reverse_path, received_at FROM queue_letter"
 _JOURNAL = "SELECT account, modseq, mailbox, kind, uids FROM journal ORDER BY account, modseq, mailbox, kind"
 
 
@@ -195,8 +206,8 @@ def _records(folder: Path, connection: apsw.Connection) -> Records:
             journal=[JournalRow(*row) for row in execute(_JOURNAL)],
             history=history,
             queued={
-                **{row[0]: tuple(row[1:]) for row in execute(_QUEUED)},
-                **{row.id: (row.message_id, row.trace, row.received_at) for row in history},
+                **{row[0]: Queued(*row[1:]) for row in execute(_QUEUED)},
+                **{row.id: Queued(row.message_id, row.trace, row.reverse_path, row.received_at) for row in history},
             },
         )
     finally:

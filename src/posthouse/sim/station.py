@@ -33,6 +33,8 @@ T = TypeVar("T")
 
 PORTS = {"smtp": 25, "submission": 587, "pop3s": 995}
 CHECKPOINT_PAGES = 100  # of a server whose power is cut: its log is copied back while it works, not in idle time only
+IDLE_TASKS = 4  # relay: dispatcher, leases; housekeeping: sweep, snapshot
+IDLE_TIMERS = 3  # of the same, but leases are renewed only while there are any
 DRAIN = 30.0  # seconds that sessions get at a stop, as process.drain
 
 
@@ -181,6 +183,18 @@ class Station:
             self._disk.end()
         if self._over is not None and not self._over.done():
             self._over.set_result(None)
+
+    def going_on(self) -> list[str]:
+        """Everything beyond what a server has that has nothing to do: doors, two services with two tasks and a timer
+        each, and the timer of a dispatcher that waits for letters to be due."""
+        assert self._life is not None
+        tasks, timers = list(self._life.tasks), self._loop.timers(self._life)
+        found = self._network.belongings(self._life)[len(PORTS) :]
+        if len(tasks) > IDLE_TASKS:
+            found += [f"the task {task.get_coro()}" for task in tasks]
+        if len(timers) > IDLE_TIMERS:
+            found += [f"the timer {each!r}" for each in timers]
+        return found
 
     # --- looking inside ---------------------------------------------------------------------------
 

@@ -24,14 +24,17 @@ import structlog
 
 from posthouse.app import House
 from posthouse.ports import StoreFault
+from posthouse.sim.premises import Premises
 from posthouse.sim.promises import Promises
 from posthouse.sim.verdict import judge
-from posthouse.sim.workload import HOUR, Premises
+from posthouse.sim.workload import HOUR
 
 T = TypeVar("T")
 
 DAY = 24 * HOUR
 HASH_SEED = "PYTHONHASHSEED"
+PROGRESS = 10.0  # seconds between lines of progress where standard error is no terminal
+PIECES_PER_PROCESS = 50  # then a new one is begun, so that nothing can pile up in it
 MAX_TOLD = 20  # failures that are printed in full
 MEMORY = Path("/dev/shm")  # noqa: S108 - a file system in memory, where there is one
 
@@ -63,12 +66,12 @@ def quietly() -> None:
 # --- looking ----------------------------------------------------------------------------------------
 
 
-def start_and_judge(seed: str, home: Path, promises: Promises, *, is_strict: bool = True) -> list[str]:
-    """Start on what lies there; everything that is wrong."""
-    premises = Premises(seed, home, lambda _entry: None)
+def start_and_judge(seed: str, home: Path, promises: Promises, *, at: float = 0.0, is_strict: bool = True) -> list[str]:
+    """Open what lies there, before anybody works in it; everything that is wrong. `at`: the time of the world."""
+    premises = Premises(seed, home, lambda _entry: None, at=at)
 
     async def look() -> list[str]:
-        await premises.start()
+        await premises.open()
         wrong: list[str] = await premises.inside(judge(premises.house, promises, is_strict=is_strict))
         return wrong
 
@@ -101,10 +104,16 @@ def run_trials(
     """Play the pieces, tell how it goes and how it ended; the exit code. `option`: of `posthouse sim`."""
     started = time.monotonic()
     total = Outcome()
-    with _one_order_of_sets(), ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
+    progress = _Progress(wanted, option)
+    with (
+        _one_order_of_sets(),
+        ProcessPoolExecutor(jobs, mp_context=get_context("spawn"), max_tasks_per_child=PIECES_PER_PROCESS) as pool,
+    ):
         futures: list[Future[Outcome]] = [pool.submit(play, first, count) for first, count in pieces]
         for done in as_completed(futures):
-            _told(total, done.result(), wanted, option)
+            _told(total, done.result(), option)
+            progress.show(total)
+    sys.stderr.write("\n")
     return _summary(total, time.monotonic() - started, option)
 
 
@@ -122,18 +131,35 @@ def _one_order_of_sets() -> Iterator[None]:
             os.environ[HASH_SEED] = before
 
 
-def _told(total: Outcome, more: Outcome, wanted: int, option: str) -> None:
+class _Progress:
+    """One line on standard error: rewritten on a terminal, else a new one now and then."""
+
+    def __init__(self, wanted: int, option: str) -> None:
+        self._wanted = wanted
+        self._option = option
+        self._is_terminal = sys.stderr.isatty()
+        self._told_at = time.monotonic()
+
+    def show(self, total: Outcome) -> None:
+        now = time.monotonic()
+        if not self._is_terminal and now - self._told_at < PROGRESS:
+            return
+        self._told_at = now
+        failed = len({number for number, _ in total.faults})
+        text = f"{total.trials} of {self._wanted} {self._option}, {failed} failed"
+        sys.stderr.write(f"\r\x1b[K{text}" if self._is_terminal else f"{text}\n")
+        sys.stderr.flush()
+
+
+def _told(total: Outcome, more: Outcome, option: str) -> None:
+    told = len({number for number, _ in total.faults})
     total.add(more)
-    for number, text in more.faults[:MAX_TOLD]:
+    for number, text in more.faults[: max(MAX_TOLD - told, 0)]:
         _say(f"{number}: {text}\n  {again(number, option)}")
-    failed = len({number for number, _ in total.faults})
-    sys.stderr.write(f"\r{total.trials} of {wanted} {option}, {failed} failed")
-    sys.stderr.flush()
 
 
 def _summary(total: Outcome, seconds: float, option: str) -> int:
     failed = sorted({number for number, _ in total.faults})
-    sys.stderr.write("\n")
     _say(f"{total.trials} {option} in {seconds:.0f} s, {len(failed)} of them with something lost or wrong")
     for what, count in sorted(total.survived.items()):
         _say(f"{count:8d}  {what}")

@@ -19,9 +19,8 @@ import apsw
 from posthouse.app import House
 from posthouse.office import store_check_of
 from posthouse.ports import BlobLocation, Reader, Row, StoreFault
-from posthouse.sim.promises import LETTER, REPORT, Begun, Promises, Thing
+from posthouse.sim.promises import LETTER, REPORT, Begun, Promises, Thing, thing_of
 from posthouse.sim.wal import digest
-from posthouse.sim.workload import thing_of
 from posthouse.store.databases.sqlite import DATABASE_FILE
 
 # --- the bare database ------------------------------------------------------------------------------

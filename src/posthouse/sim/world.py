@@ -141,7 +141,8 @@ class World:
 
 def run(seed: int, script: Callable[[World], Awaitable[T]], foundations: Foundations | None = None) -> tuple[World, T]:
     """Make a world, let the script play in it, and end it. Whoever calls looks at `World.faults`."""
-    with TemporaryDirectory(prefix="posthouse-sim-", dir=work_folder()) as folder:
+    place = work_folder() if foundations is None else foundations.folder
+    with TemporaryDirectory(prefix="posthouse-sim-", dir=place) as folder:
         world = World(seed, Path(folder), foundations)
         with recording(world.record):
             try:

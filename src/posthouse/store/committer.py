@@ -190,8 +190,8 @@ class Committer:
                 self._appender.drop()
                 taken = self._refuse(jobs, StoreFault(f"group commit failed: {error!r}"))
             answered = jobs[:taken]
+            self._count(answered)  # before they are told: whoever then looks at the counts finds itself in them
             self._workers.call_back([partial(settle, answered)])
-            self._count(answered)
             self._engine.committed()
             first += taken
 

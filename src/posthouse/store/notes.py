@@ -6,22 +6,30 @@ Version 1 is a MessagePack array of the fields below in their order; new fields 
 
 from __future__ import annotations
 
+from typing import Annotated
+
 import msgspec
 
 from posthouse.store.queue_rows import QueuedLetter, pack_notify, pack_reverse_path
+from posthouse.store.uidset import MAX_UID
 
 VERSION = 1
+
+# What a database takes: damage that a checksum happens to fit must not stop a rebuild in the middle.
+Id = Annotated[int, msgspec.Meta(ge=0, le=(1 << 63) - 1)]
+Uid = Annotated[int, msgspec.Meta(ge=1, le=MAX_UID)]
+Moment = Annotated[float, msgspec.Meta(ge=-1e10, le=1e11)]  # seconds; some centuries to both sides
 
 
 class PlacedNote(msgspec.Struct, array_like=True, frozen=True, gc=False):
     """One placement. Several with the same email id share one letter."""
 
-    account: int
-    mailbox: int
-    uid: int
-    email: int
-    thread: int
-    flags: int
+    account: Id
+    mailbox: Id
+    uid: Uid
+    email: Id
+    thread: Id
+    flags: Id
     keywords: str
     prefix: bytes
 
@@ -30,20 +38,20 @@ class RecipientNote(msgspec.Struct, array_like=True, frozen=True, gc=False):
     """One recipient in the queue; see store.queue.QueuedRecipient."""
 
     address: str
-    notify: int | None
+    notify: Id | None
     original_recipient: str | None
     next_hop: str
-    not_before: float
-    expires_at: float
+    not_before: Moment
+    expires_at: Moment
     is_held: bool
-    warn_at: float | None
+    warn_at: Moment | None
 
 
 class QueuedNote(msgspec.Struct, array_like=True, frozen=True, gc=False):
     """The letter in the queue; `parameters` as queue_rows.pack_reverse_path makes them."""
 
-    queue_id: int
-    account: int | None
+    queue_id: Id
+    account: Id | None
     reverse_path: str
     parameters: bytes
     prefix: bytes
@@ -58,11 +66,11 @@ class Note(msgspec.Struct, array_like=True, frozen=True, gc=False):
     """A letter as it was accepted. `blob` is its row's id; times are seconds since the epoch."""
 
     version: int
-    blob: int
-    received_at: float
+    blob: Id
+    received_at: Moment
     trace: str
     reverse_path: str
-    header_size: int
+    header_size: Id
     has_dot_lines: bool
     placed: list[PlacedNote]
     queued: QueuedNote | None = None

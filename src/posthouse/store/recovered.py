@@ -27,14 +27,18 @@ _DELIVERED_TO = re.compile(rb"^Delivered-To: ([^\r\n]+)\r\n", re.MULTILINE)
 
 @dataclass(slots=True)
 class Names:
-    """Which addresses the notes name for which account id: how often, with what weight."""
+    """Which addresses the notes name for which account id: how often, with what weight. And how many letters came by
+    mail into which of its mailboxes."""
 
     votes: dict[int, dict[str, int]] = field(default_factory=dict)
+    boxes: dict[int, dict[int, int]] = field(default_factory=dict)
 
     def learn(self, note: Note) -> None:
         for placed in note.placed:
             votes = self.votes.setdefault(placed.account, {})
             match = _DELIVERED_TO.search(placed.prefix)
+            boxes = self.boxes.setdefault(placed.account, {})
+            boxes[placed.mailbox] = boxes.get(placed.mailbox, 0) + bool(match)
             if match:
                 text = match[1].decode("utf-8", "replace")
                 votes[text] = votes.get(text, 0) + 1
@@ -42,6 +46,12 @@ class Names:
         if queued is not None and queued.account is not None and queued.reverse_path:
             votes = self.votes.setdefault(queued.account, {})
             votes[queued.reverse_path] = votes.get(queued.reverse_path, 0) + SENT_WEIGHT
+
+    def inbox_of(self, account: int) -> int | None:
+        """The mailbox that most letters came into by mail, and of equals the oldest: POP3 shows no other one."""
+        boxes = self.boxes.get(account, {})
+        known = {box: count for box, count in boxes.items() if _place(account, box) in (None, 0)}
+        return min(known, key=lambda box: (-known[box], box), default=None)
 
     def address_of(self, reader: Reader, account: int) -> Address | None:
         """The best address for an account that nobody has yet: one that no other account got letters under, rather
@@ -111,16 +121,19 @@ def account(tx: Transaction, number: int, names: Names, home: Domain, now: float
     return str(address)
 
 
-def mailbox(tx: Transaction, placed: PlacedNote, *, is_new_account: bool, now: float) -> str | None:
-    """Make the mailbox of a place if there is none; its name, or None when it was there.
+def _place(account: int, box: int) -> int | None:
+    """Which of the account's first mailboxes has this id, as far as that can be known: they got the ids right behind
+    its own and its address's (directory.add_account), unless a millisecond ended in between."""
+    place = box - account - 2
+    return place if 0 <= place < len(mailboxes.FIRST_MAILBOXES) else None
 
-    An account's first mailboxes got the ids right behind its own (directory.add_account), unless a millisecond
-    ended in between; letters that came by mail are in the INBOX.
-    """
+
+def mailbox(tx: Transaction, placed: PlacedNote, names: Names, *, is_new_account: bool, now: float) -> str | None:
+    """Make the mailbox of a place if there is none; its name, or None when it was there."""
     row = tx.row("SELECT account FROM mailbox WHERE id = :id", id=placed.mailbox)
     if row is not None:
         return None
-    if is_new_account and (name := _first_name(tx, placed)) is not None:
+    if is_new_account and (name := _first_name(tx, placed, names)) is not None:
         tx.run(
             "UPDATE mailbox SET id = :id WHERE account = :account AND name = :name",
             id=placed.mailbox,
@@ -131,12 +144,12 @@ def mailbox(tx: Transaction, placed: PlacedNote, *, is_new_account: bool, now: f
     return other_mailbox(tx, placed.account, placed.mailbox, now)
 
 
-def _first_name(tx: Transaction, placed: PlacedNote) -> str | None:
-    """Which of the first mailboxes has this id; None where that cannot be known, or another has that name already."""
-    place = placed.mailbox - placed.account - 2  # the account's id, its address's, then the mailboxes'
-    if 0 <= place < len(mailboxes.FIRST_MAILBOXES):
+def _first_name(tx: Transaction, placed: PlacedNote, names: Names) -> str | None:
+    """Which of the first mailboxes this is; None where that cannot be known, or another has that name already."""
+    place = _place(placed.account, placed.mailbox)
+    if place is not None:
         name = mailboxes.FIRST_MAILBOXES[place][0]
-    elif _DELIVERED_TO.search(placed.prefix):
+    elif names.inbox_of(placed.account) == placed.mailbox:
         name = mailboxes.INBOX
     else:
         return None
@@ -176,7 +189,7 @@ def furnish(
     said: list[str] = []
     for placed in places:
         said += furnish_account(tx, placed.account, names, home, fresh, now)
-        box = mailbox(tx, placed, is_new_account=placed.account in fresh, now=now)
+        box = mailbox(tx, placed, names, is_new_account=placed.account in fresh, now=now)
         if box is not None and box.startswith(FOLDER):
             owner = tx.row("SELECT name FROM account WHERE id = :id", id=placed.account)
             said.append(f"mailbox {box} of {owner[0] if owner else '?'}: its own name is not known")

@@ -17,6 +17,8 @@ from posthouse.ports import Reader, Transaction
 from posthouse.store import destinations, mailboxes
 from posthouse.store.queue_rows import pack_outcome
 
+# Seconds that a clock may have been set back since a time was written down, before that counts as damage.
+CLOCK_SLACK = 3_600
 PAGE = 2_000  # rows looked at by one read: some milliseconds
 
 Mend = Callable[[Transaction, int, float], None]  # the row's key, the time
@@ -283,7 +285,7 @@ RULES = (
         "id",
         "state = 'due' AND " + _NOT + "queue_destination AS d WHERE d.next_hop = queue_recipient.next_hop"
         " AND d.ready_at IS NOT NULL AND (d.ready_at <= queue_recipient.due_at OR d.ready_at <= d.down_until"
-        " OR d.ready_at <= :now))",
+        f" OR d.ready_at <= :now + {CLOCK_SLACK}))",
         "is due, and its destination is not looked at",
         "the recipient waits too long",
         _refresh,

@@ -8,7 +8,18 @@ from typing import Annotated
 import typer
 
 from posthouse import __version__
-from posthouse.edges.cli import accounts, aliases, backup, checking, domains, process, queue, rebuilding, stories, transfer
+from posthouse.edges.cli import (
+    accounts,
+    aliases,
+    backup,
+    checking,
+    domains,
+    process,
+    queue,
+    rebuilding,
+    stories,
+    transfer,
+)
 from posthouse.edges.cli.asking import group
 
 app = group(

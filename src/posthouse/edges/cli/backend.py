@@ -131,4 +131,5 @@ class Backend(Protocol):
         """The story of a letter; the exit code."""
 
     def sim(self, kind: str, count: int, from_seed: int, jobs: int | None) -> tuple[int, Mapping[str, Any]]:
-        """Simulated worlds (`kind`: seeds, towns) or power cuts (cuts); the exit code and what came of them."""
+        """Simulated worlds (`kind`: seeds, towns), power cuts (cuts) or disk faults (faults); the exit code and what
+        came of them."""

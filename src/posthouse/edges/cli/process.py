@@ -178,6 +178,9 @@ def sim(
     seeds: Annotated[int | None, typer.Option("--seeds", metavar="N", min=1, help="Small worlds: how many.")] = None,
     towns: Annotated[int | None, typer.Option("--towns", metavar="N", min=1, help="Large worlds instead.")] = None,
     cuts: Annotated[int | None, typer.Option("--cuts", metavar="N", min=1, help="Power cuts instead.")] = None,
+    faults: Annotated[
+        int | None, typer.Option("--faults", metavar="N", min=1, help="Faults of a full or broken disk instead.")
+    ] = None,
     from_seed: Annotated[int, typer.Option("--from", metavar="SEED", min=0, help="The first seed.")] = 0,
     jobs: Annotated[
         int | None, typer.Option("--jobs", metavar="J", min=1, help="Processes; all cores if unset.")
@@ -185,9 +188,10 @@ def sim(
     as_json: AsJson = False,
 ) -> None:
     """Run simulated worlds, each from its seed. Exits 0 when none failed."""
-    wanted = {kind: count for kind, count in (("seeds", seeds), ("towns", towns), ("cuts", cuts)) if count is not None}
+    kinds = {"seeds": seeds, "towns": towns, "cuts": cuts, "faults": faults}
+    wanted = {kind: count for kind, count in kinds.items() if count is not None}
     if len(wanted) > 1:
-        raise typer.BadParameter("one of --seeds, --towns and --cuts at a time")
+        raise typer.BadParameter("one of --seeds, --towns, --cuts and --faults at a time")
     ((kind, count),) = wanted.items() or {"seeds": 1}.items()
     document: dict[str, Any] = {}
 

@@ -137,14 +137,17 @@ class SqliteDatabase:
         """
         try:
             await self._copy(target)
+            # From now on the copy is older than the packs, and must be told apart from the database itself.
+            async with self._renewing:
+                await self._renew_lineage()
         except OSError as error:
             raise disk_fault("the snapshot cannot be written", error) from error
-        # From now on the copy is older than the packs, and must be told apart from the database itself.
-        # One after another: the rows know the last two numbers only, and the file must hold one of them at any moment.
-        async with self._renewing:
-            present = await self._workers.run(partial(read_lineage, self._shelf), pool="disk")
-            lineage = await self.write(partial(_new_lineage, before=present or 0))
-            await self._workers.run(partial(write_lineage, self._shelf, lineage), pool="disk")
+
+    async def _renew_lineage(self) -> None:
+        """One at a time: the rows know two numbers only, and the file must hold one of them at any moment."""
+        present = await self._workers.run(partial(read_lineage, self._shelf), pool="disk")
+        lineage = await self.write(partial(_new_lineage, before=present or 0))
+        await self._workers.run(partial(write_lineage, self._shelf, lineage), pool="disk")
 
     async def _copy(self, target: Path) -> None:
         draft = target.with_name(target.name + ".part")
