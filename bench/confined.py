@@ -30,10 +30,13 @@ class Limit:
             return "no control group could be made: nothing was limited, memory was only watched"
         return f"cgroup version {2 if self.is_unified else 1}, {self.octets >> 20} MiB"
 
-    def take(self, pid: int) -> None:
-        """Put a process and its future children under the limit."""
-        if self.folder is not None:
-            (self.folder / "cgroup.procs").write_text(str(pid))
+    @property
+    def wrapper(self) -> tuple[str, ...]:
+        """A command that puts itself under the limit and then becomes the command behind it: what a process has used
+        before it was put there would not count."""
+        if self.folder is None:
+            return ()
+        return ("sh", "-ec", 'echo $$ > "$0" && exec "$@"', str(self.folder / "cgroup.procs"))
 
     def peak(self) -> float | None:
         """The most that was used, in MiB, with the page cache of its files; None where nobody counts."""
@@ -75,6 +78,9 @@ def _make(octets: int) -> Limit:
             (parent / "cgroup.subtree_control").write_text("+memory")
         folder.mkdir()
         (folder / ("memory.max" if is_unified else "memory.limit_in_bytes")).write_text(str(octets))
+        for swap in ("memory.swap.max", "memory.memsw.limit_in_bytes"):
+            if (folder / swap).exists():  # not where the system counts no swap
+                (folder / swap).write_text("0" if is_unified else str(octets))
     except OSError:
         with contextlib.suppress(OSError):
             folder.rmdir()

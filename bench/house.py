@@ -34,11 +34,13 @@ def free_port(host: str = "127.0.0.1") -> int:
 
 @dataclass
 class Server:
-    """`routes`: next hops by domain. `settings`: more TOML, sections that are not written here."""
+    """`routes`: next hops by domain. `settings`: more TOML, sections that are not written here. `wrapper`: a command
+    that becomes the server when the server's own is put behind it."""
 
     folder: Path
     routes: Mapping[str, str] = field(default_factory=dict)
     settings: str = ""
+    wrapper: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         self.smtp, self.submission, self.pop3 = free_port(), free_port(), free_port()
@@ -62,7 +64,7 @@ class Server:
 
     def start(self) -> float:
         """Start it; seconds until it answers on its ports. It ends when the thread that has started it does."""
-        tied = ("setpriv", "--pdeathsig", "TERM") if shutil.which("setpriv") else ()
+        tied = [*self.wrapper, *(("setpriv", "--pdeathsig", "TERM") if shutil.which("setpriv") else ())]
         log = (self.folder / "log").open("ab")
         started = time.perf_counter()
         self._process = subprocess.Popen(
@@ -72,6 +74,7 @@ class Server:
         end = started + READY
         while not answers(self.pop3):
             if time.perf_counter() > end or self._process.poll() is not None:
+                self.kill()
                 raise RuntimeError((self.folder / "log").read_text()[-2000:])
             time.sleep(PAUSE)
         return time.perf_counter() - started

@@ -16,6 +16,7 @@ DESTINATIONS = 1000
 QUICK = 20  # a try-out has so many times fewer letters
 DRAINED = 100_000
 SIZES = (10_000, 100_000, 1_000_000)
+MOST_MS = 1.0  # a letter's own steps in the queue, however many wait
 LEAST_RATE = 300.0  # letters/s: a hundred thousand are gone within six minutes, on two old cores
 
 
@@ -33,10 +34,14 @@ DRAIN = Cell(
         Measure("rss_mib", "resident at the end, mapped mail included", "MiB", is_more_better=False),
         Measure("fill_rate", "letters put into the store before", "/s"),
     ),
+    importance=3,
     targets=(Target("", "rate", LEAST_RATE),),
-    loads_for=240,
+    loads_for=70,
+    most_rounds=1,
 )
+LETTER_MS = "letter_ms"
 STEPS = (
+    milliseconds(LETTER_MS, "a letter into the queue and out of it (insert, a tenth of a claim, record)"),
     milliseconds("claim 10 letters", "claim 10 letters"),
     milliseconds("insert a letter", "insert a letter"),
     milliseconds("record one sent", "record one that was sent"),
@@ -50,7 +55,9 @@ STEPS = (
 
 
 def steps_cell(size: int) -> Cell:
-    return Cell(f"steps with {size:,} letters queued", STEPS, importance=6, loads_for=10 + size / 4000)
+    targets = (Target("", LETTER_MS, MOST_MS),)
+    loads_for = 5 + size / 6000
+    return Cell(f"steps with {size:,} letters queued", STEPS, 6, targets=targets, loads_for=loads_for, most_rounds=1)
 
 
 SIZE_OF = {steps_cell(size).name: size for size in SIZES}
@@ -65,7 +72,9 @@ def steps(folder: Path, letters: int) -> dict[str, float]:
     """Median CPU milliseconds of each step with so many letters queued."""
     Server(folder).found()
     asyncio.run(_fill(folder, letters))
-    return asyncio.run(queue_steps.measure(folder, letters, DESTINATIONS, OCTETS))
+    found = asyncio.run(queue_steps.measure(folder, letters, DESTINATIONS, OCTETS))
+    claim = found["claim 10 letters"] / queue_steps.LETTERS_PER_CLAIM
+    return {**found, LETTER_MS: found["insert a letter"] + claim + found["record one sent"]}
 
 
 def run(task: Task) -> dict[str, float]:

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Relay: letters per second from a session through the queue to another host, beside Postfix relaying to the same sink.
+"""Relay: letters per second from a session through the queue to another host, beside others relaying to the same sink.
 
-Both are given letters that they must queue; the run ends when the sink has them all.
+All are given letters that they must queue; the run ends when the sink has them all.
 """
 
 from __future__ import annotations
@@ -13,19 +13,16 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from bench import peers
 from bench.cells import US, Cell, Family, Measure, Target, Task
-from bench.house import ADMIN, DOMAIN, PASSWORD, Server, wait_until
+from bench.house import wait_until
+from bench.relay_peers import MAKERS, SINK_DOMAIN, Relaying, relaying
 from bench.sink import Sink
 from bench.smtp import run_load
 
 KIB = 1024
-SINK_DOMAIN = "sink.test"
-FORWARDED = f"forward@{DOMAIN}"  # an alias that leads to the sink: letters of strangers that are queued
 WARM_UP = 50  # letters
 MOST = 30_000
 SENT_LIMIT = 300.0  # seconds after the last reply
-POSTFIX = "Postfix"
 RATE = Measure("rate", "letters relayed", "/s")
 MEASURES = (
     RATE,
@@ -50,67 +47,19 @@ SHAPES = {
 }
 
 
-class RelayingPosthouse:
-    def __init__(self, folder: Path, sink: int) -> None:
-        self._server = Server(folder, {SINK_DOMAIN: f"127.0.0.1:{sink}"})
-
-    def start(self) -> None:
-        self._server.found()
-        self._server.start()
-        self._server.command("alias", "add", FORWARDED, f"someone@{SINK_DOMAIN}")
-
-    def load(self, shape: Shape) -> list[str]:
-        if shape.is_submission:
-            login = ["--user", ADMIN, "--password", PASSWORD]
-            return [str(self._server.submission), "--sender", ADMIN, "--to", f"someone@{SINK_DOMAIN}", *login]
-        return [str(self._server.smtp), "--sender", "someone@elsewhere.test", "--to", FORWARDED]
-
-    def cpu_seconds(self) -> float:
-        return self._server.cpu_seconds()
-
-    def stop(self) -> None:
-        self._server.stop()
-
-
-class RelayingPostfix(peers.Postfix):
-    """Its defaults; loopback may relay, and one route leads to the sink."""
-
-    def __init__(self, sink: int) -> None:
-        super().__init__()
-        self.transport = f"relayhost = [127.0.0.1]:{sink}\n"
-
-    def load(self, shape: Shape) -> list[str]:
-        assert not shape.is_submission
-        return [str(self.smtp_port), "--sender", "someone@elsewhere.test", "--to", f"someone@{SINK_DOMAIN}"]
-
-
 def measure(peer: str, folder: Path, shape: Shape, seconds: float, *, is_quick: bool = False) -> dict[str, float]:
     with Sink() as sink:
-        if peer == POSTFIX:
-            postfix = RelayingPostfix(sink.port)
-            try:
-                postfix.start(folder)
-                return _burst(postfix.load(shape), postfix, sink, shape, seconds, is_quick=is_quick)
-            finally:
-                postfix.stop()
-        ours = RelayingPosthouse(folder, sink.port)
-        ours.start()
+        server = relaying(peer, sink.port)
         try:
-            return _burst(ours.load(shape), ours, sink, shape, seconds, is_quick=is_quick)
+            server.start(folder)
+            return _bursts(server, sink, shape, seconds, is_quick=is_quick)
         finally:
-            ours.stop()
+            server.stop()
 
 
-def _burst(
-    load: list[str],
-    server: RelayingPostfix | RelayingPosthouse,
-    sink: Sink,
-    shape: Shape,
-    seconds: float,
-    *,
-    is_quick: bool,
-) -> dict[str, float]:
+def _bursts(server: Relaying, sink: Sink, shape: Shape, seconds: float, *, is_quick: bool) -> dict[str, float]:
     """A first burst wakes everything, a second tells the pace, the third counts."""
+    load = server.load(is_submission=shape.is_submission)
     letters = WARM_UP
     found: dict[str, float] = {}
     for share in (0.0,) if is_quick else (0.2, 1.0, 0.0):
@@ -139,17 +88,18 @@ def run(task: Task) -> dict[str, float]:
 
 def _cell(name: str, shape: Shape) -> Cell:
     is_ours = shape.is_submission
-    targets = () if is_ours else (Target(POSTFIX, "rate", 1.0),)
-    return Cell(name, MEASURES, importance=4, peers=(US,) if is_ours else (), targets=targets, overhead=8.0)
+    targets = () if is_ours else tuple(Target(peer, "rate", 1.0) for peer in MAKERS)
+    return Cell(name, MEASURES, importance=4, peers=(US,) if is_ours else (), targets=targets, overhead=6.0)
 
 
 NOTE = f"""\
-A client in Python, the same for both, on the same two cores; smtp-sink is the next hop. The clock stops when the sink
-has every letter (each once). Postfix relays for loopback; to posthouse the same letters go to an alias that leads to
-`{SINK_DOMAIN}`, so that they are queued without a signature, as Postfix's are. Submitted letters cost a login a
-session and two signatures a letter.
+A client in Python, the same for all, on the same two cores; smtp-sink is the next hop. The clock stops when the sink
+has every letter (each once). The others relay for loopback; to posthouse the same letters go to an alias that leads to
+`{SINK_DOMAIN}`, so that they are queued without a signature, as theirs are. Submitted letters cost a login a session
+and two signatures a letter. Exim starts a process for each letter and tries it at once; Postfix, OpenSMTPD and
+posthouse have a queue manager that keeps connections.
 """
 
 FAMILY = Family(
-    "relay", "Relay through the queue", tuple(_cell(*each) for each in SHAPES.items()), (US, POSTFIX), run, NOTE
+    "relay", "Relay through the queue", tuple(_cell(*each) for each in SHAPES.items()), (US, *MAKERS), run, NOTE
 )

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How long a server takes until it serves, and what memory it needs: with an empty store and with a full one.
+"""How long a server takes until it serves, and what memory it needs: beside others, and with a full store.
 
 Full: 100,000 letters in the queue (for a destination that is down) and a million in mailboxes.
 """
@@ -11,12 +11,14 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 from bench import filling
 from bench.cells import US, Cell, Family, Measure, Target, Task
-from bench.house import ADMIN, DOMAIN, PASSWORD, Server, free_port
-from bench.smtp import run_load
+from bench.house import ADMIN, DOMAIN, PASSWORD, Memory, Server, free_port
+from bench.peers import PEERS, USER, Peer
+from bench.smtp import ALL, run_load
 
 OCTETS = 1024
 QUEUED = 100_000
@@ -28,6 +30,9 @@ SESSIONS = 50  # of the SMTP load
 LETTERS = 3000
 READS = 100  # POP3 sessions, each of which lists a whole mailbox
 LOOK = 0.05  # seconds between looks at the memory
+MANY_LOOK = 0.25  # at that of a server with a hundred processes
+PEER_LETTERS = 1500
+PEER_OCTETS = 10 * 1024
 
 MEASURES = (
     Measure("start_s", "from the command until it answers", "s", is_more_better=False),
@@ -44,11 +49,21 @@ MEASURES = (
 )
 
 
-class Watch:
-    """The greatest memory of a server while it is open."""
+PEER_MEASURES = (
+    Measure("idle_pss_mib", "idle, PSS", "MiB", is_more_better=False),
+    Measure("idle_rss_mib", "idle, resident", "MiB", is_more_better=False),
+    Measure("load_pss_mib", f"with {SESSIONS} SMTP sessions, PSS at most", "MiB", is_more_better=False),
+    Measure("load_rss_mib", "the same, resident", "MiB", is_more_better=False),
+    Measure("start_s", "from its first program until it answers", "s", is_more_better=False),
+)
 
-    def __init__(self, server: Server) -> None:
-        self._server = server
+
+class Watch:
+    """The greatest memory while it is open."""
+
+    def __init__(self, memory: Callable[[], Memory], pause: float = LOOK) -> None:
+        self._memory = memory
+        self._pause = pause
         self._is_over = threading.Event()
         self._thread = threading.Thread(target=self._look)
         self.own = 0.0
@@ -63,8 +78,8 @@ class Watch:
         self._thread.join()
 
     def _look(self) -> None:
-        while not self._is_over.wait(LOOK):
-            memory = self._server.memory()
+        while not self._is_over.wait(self._pause):
+            memory = self._memory()
             self.own, self.resident = max(self.own, memory.own), max(self.resident, memory.resident)
 
 
@@ -101,7 +116,7 @@ def measure(folder: Path, queued: int, kept: int) -> dict[str, float]:
     try:
         time.sleep(IDLE_AFTER)
         idle = server.memory()
-        with Watch(server) as watch:
+        with Watch(server.memory) as watch:
             load(server)
     finally:
         server.kill()
@@ -117,17 +132,54 @@ def measure(folder: Path, queued: int, kept: int) -> dict[str, float]:
     }
 
 
+def beside_others(peer: Peer, folder: Path, letters: int) -> dict[str, float]:
+    """Every process of a server, idle and while letters come in."""
+
+    def memory() -> Memory:
+        rss, pss = peer.memory()
+        return Memory(pss, rss)
+
+    try:
+        peer.start(folder)
+        time.sleep(IDLE_AFTER)
+        idle = memory()
+        load = [
+            sys.executable,
+            "-m",
+            "bench.submission_load",
+            str(peer.smtp_port),
+            "--sender",
+            "someone@elsewhere.test",
+        ]
+        load += ["--to", USER, "--sessions", str(SESSIONS), "--letters", str(letters), "--octets", str(PEER_OCTETS)]
+        with Watch(memory, MANY_LOOK) as watch:
+            run_load(load)
+    finally:
+        peer.stop()
+    return {
+        "start_s": peer.start_seconds,
+        "idle_pss_mib": idle.own,
+        "idle_rss_mib": idle.resident,
+        "load_pss_mib": max(watch.own, idle.own),
+        "load_rss_mib": max(watch.resident, idle.resident),
+    }
+
+
+BESIDE = Cell("beside others, an empty store", PEER_MEASURES, importance=3, peers=ALL, loads_for=12, most_rounds=2)
 EMPTY = Cell("an empty store", MEASURES, importance=4, targets=(Target("", "idle_rss_mib", 100),), loads_for=15)
 FULL = Cell(
     f"{QUEUED:,} letters queued, {KEPT:,} in mailboxes",
     MEASURES,
     importance=5,
     targets=(Target("", "start_s", 5), Target("", "load_own_mib", 256)),
-    loads_for=400,
+    loads_for=115,
+    most_rounds=1,
 )
 
 
 def run(task: Task) -> dict[str, float]:
+    if task.cell.name == BESIDE.name:
+        return beside_others(PEERS[task.peer](), task.folder / "s", SESSIONS if task.is_quick else PEER_LETTERS)
     # Each mailbox has the ten letters that a POP3 session of the load reads.
     least = 10 * MAILBOXES
     if task.cell.name == EMPTY.name:
@@ -139,7 +191,9 @@ def run(task: Task) -> dict[str, float]:
 NOTE = f"""\
 "Empty" has {10 * MAILBOXES} letters, which the load reads. "Of its own" is anonymous memory; resident memory has the
 mapped mail too, which the system takes back when it needs the room. A POP3 session of the load: login, STAT, UIDL,
-RETR of ten letters.
+RETR of ten letters. Beside others: the memory of all processes of a server; in PSS, pages that several share count
+once, in the resident size as often as they are shared. The start is that of the server's own program with its settings
+there, in steps of some milliseconds.
 """
 
-FAMILY = Family("startup", "Start and memory", (EMPTY, FULL), (US,), run, NOTE)
+FAMILY = Family("startup", "Start and memory", (BESIDE, EMPTY, FULL), (US,), run, NOTE)

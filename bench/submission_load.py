@@ -18,6 +18,7 @@ from typing import cast
 import uvloop
 
 LINE = b"X" * 76 + b"\r\n"
+GREETING_LIMIT = 60.0  # seconds; a connection that the server never saw would be waited for for ever
 
 
 class RefusedError(Exception):
@@ -70,14 +71,27 @@ class Wire(asyncio.Protocol):
 
 async def connect(port: int, user: str = "", password: str = "") -> Wire:
     """A session that is ready for mail transactions."""
-    loop = asyncio.get_running_loop()
-    _, wire = await loop.create_connection(Wire, "127.0.0.1", port)
-    await wire.ask(b"", b"220")
+    wire = await reach(port)
+    await introduce(wire, user, password)
+    return wire
+
+
+async def reach(port: int) -> Wire:
+    """Connected and greeted."""
+    _, wire = await asyncio.get_running_loop().create_connection(Wire, "127.0.0.1", port)
+    try:
+        async with asyncio.timeout(GREETING_LIMIT):
+            await wire.ask(b"", b"220")
+    except TimeoutError:
+        raise RefusedError(f"no greeting within {GREETING_LIMIT:.0f} s") from None
+    return wire
+
+
+async def introduce(wire: Wire, user: str, password: str) -> None:
     await wire.ask(b"EHLO client.bench.test\r\n", b"250")
     if user:
         proof = b64encode(f"\0{user}\0{password}".encode())
         await wire.ask(b"AUTH PLAIN " + proof + b"\r\n", b"235")
-    return wire
 
 
 async def send(wire: Wire, sender: str, recipients: list[str], content: bytes) -> None:
@@ -107,9 +121,14 @@ class Load:
     password: str
     left: Iterator[int]
     delays: list[float] = field(default_factory=list)
+    # One after the other: some servers let five connections wait to be accepted, and the system then drops the end of
+    # the others' handshake, so that they wait for a greeting for ever.
+    door: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     async def session(self) -> None:
-        wire = await connect(self.port, self.user, self.password)
+        async with self.door:
+            wire = await reach(self.port)
+        await introduce(wire, self.user, self.password)
         for number in self.left:
             letter = content(self.sender, self.to, f"letter-{number}", self.octets)
             started = time.perf_counter()

@@ -30,6 +30,7 @@ SECONDS_PER_INPUT = 20  # a hang; what is merely slow shows in the counts
 MEGABYTES = 1024
 GROWN = FOLDER.parent / "var" / "fuzz"  # what a search has learnt: too much for the tree
 _EXECUTED = re.compile(r"stat::number_of_executed_units:\s*(\d+)")
+_BEGUN = re.compile(r"\bINITED\s+cov: (\d+)")
 _COVERED = re.compile(r"\bcov: (\d+) ft: (\d+)")
 
 
@@ -37,8 +38,11 @@ _COVERED = re.compile(r"\bcov: (\d+) ft: (\d+)")
 class Report:
     target: str
     executed: int
-    edges: int  # 0 without coverage
     finds: list[Path]
+    # Places of the server's code that the kept inputs reached, and those that were reached at the end; 0 without
+    # coverage.
+    edges_before: int = 0
+    edges: int = 0
 
 
 def main() -> int:
@@ -68,7 +72,7 @@ def main() -> int:
     found = False
     with ThreadPoolExecutor(options.jobs if has_atheris else 1) as pool:
         for report in pool.map(search, names):
-            edges = f", {report.edges} edges" if report.edges else ""
+            edges = f", {report.edges} edges, {report.edges - report.edges_before} new" if report.edges else ""
             print(f"{report.target:16} {report.executed:>10} inputs{edges}", flush=True)
             for path in report.finds:
                 found = True
@@ -109,7 +113,7 @@ def _mutated(name: str, *, seconds: float | None, runs: int | None, seed: int) -
     goes_on = plain.for_runs(runs) if runs else plain.for_seconds(seconds or 0.0)
     faults = plain.replay(target)
     executed, more = plain.run(target, seed=seed, goes_on=goes_on)
-    return Report(name, executed, 0, [_kept(fault) for fault in [*faults, *more]])
+    return Report(name, executed, [_kept(fault) for fault in [*faults, *more]])
 
 
 def _kept(fault: Fault) -> Path:
@@ -124,12 +128,14 @@ def _covered(name: str, *, seconds: float | None, runs: int | None, seed: int) -
     grown = GROWN / name
     grown.mkdir(parents=True, exist_ok=True)
     before = set(CRASHES.iterdir())
-    executed = edges = 0
+    executed = edges = begun = 0
     for _ in range(MOST_RESTARTS):
         limit = f"-runs={runs}" if runs else f"-max_total_time={int(seconds or 0)}"
         arguments = [*_common(target, seed), limit, str(grown), *_corpora(target)]
         done = _libfuzzer(name, arguments)
         count, covered = _EXECUTED.search(done.stderr), _COVERED.findall(done.stderr)
+        if not begun and (first := _BEGUN.search(done.stderr)):
+            begun = int(first[1])
         executed += int(count[1]) if count else 0
         edges = max(edges, *(int(edge) for edge, _ in covered), 0) if covered else edges
         if done.returncode == 0:
@@ -137,7 +143,7 @@ def _covered(name: str, *, seconds: float | None, runs: int | None, seed: int) -
         if count is None:
             print(f"{name} ended with {done.returncode}: {done.stderr[-3000:]}", file=sys.stderr)
             break
-    return Report(name, executed, edges, sorted(set(CRASHES.glob(f"{name}-*")) - before))
+    return Report(name, executed, sorted(set(CRASHES.glob(f"{name}-*")) - before), begun, edges)
 
 
 def _common(target: Target, seed: int) -> list[str]:

@@ -19,7 +19,9 @@ def main() -> None:
     name = sys.argv[1]
     with atheris.instrument_imports(include=PACKAGES):
         module = importlib.import_module(f"fuzz.targets.{name}")
-    atheris.Setup([sys.argv[0], *sys.argv[2:]], module.target)
+    # libFuzzer begins itself again, by its first word, to merge inputs.
+    again = f"{sys.executable} -m fuzz.covered {name}"
+    atheris.Setup([again, *sys.argv[2:]], module.target)
     atheris.Fuzz()
 
 

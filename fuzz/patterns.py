@@ -17,15 +17,15 @@ from typing import Any
 import posthouse
 
 SOURCE = Path(posthouse.__file__).resolve().parent
-# Rooms whose patterns meet text of nobody but the programmer.
-_NOT_OUTSIDE = ("demo", "sim")
+# Rooms whose patterns are made of names in their own worlds, when they are asked for.
+_MADE_OF_NAMES = ("sim/life.py",)
 _ANCHORED = frozenset(("fullmatch", "match"))
 _CALLS = frozenset(("compile", "sub", "search", "match", "fullmatch", "split", "findall", "finditer", "subn"))
 
 
 @dataclass(frozen=True, slots=True)
 class Pattern:
-    """`is_anchored`: it is tried at one place of a text only (`match`, `fullmatch`)."""
+    """`is_anchored`: it is tried at one place of a text only (`fullmatch`, and `match` without a place to begin)."""
 
     module: str
     name: str
@@ -34,9 +34,7 @@ class Pattern:
 
 
 def _files() -> Iterator[Path]:
-    for path in sorted(SOURCE.rglob("*.py")):
-        if path.relative_to(SOURCE).parts[0] not in _NOT_OUTSIDE:
-            yield path
+    yield from sorted(SOURCE.rglob("*.py"))
 
 
 def every() -> Iterator[Pattern]:
@@ -50,18 +48,26 @@ def every() -> Iterator[Pattern]:
         for name, value in vars(module).items():
             if isinstance(value, re.Pattern) and re.search(rf"(?m)^{name}\b", text):
                 uses = set(re.findall(rf"\b{name}\.([a-z]+)\(", text))
-                yield Pattern(".".join(within), name, value, bool(uses) and uses <= _ANCHORED)
+                is_moved = re.search(rf"\b{name}\.match\([^()]*,", text) is not None
+                yield Pattern(".".join(within), name, value, bool(uses) and uses <= _ANCHORED and not is_moved)
 
 
 def unlisted() -> Iterator[str]:
-    """Patterns given to `re` inside a function, where nobody finds them."""
+    """Patterns that `every` does not see: made within a function or a class, in a table, or under another name."""
     for path in _files():
+        if path.relative_to(SOURCE).as_posix() in _MADE_OF_NAMES:
+            continue
         tree = ast.parse(path.read_text("utf-8"))
-        for function in ast.walk(tree):
-            if not isinstance(function, ast.FunctionDef | ast.AsyncFunctionDef):
-                continue
-            for node in ast.walk(function):
-                if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
-                    owner = node.func.value
-                    if isinstance(owner, ast.Name) and owner.id == "re" and node.func.attr in _CALLS:
-                        yield f"{path.relative_to(SOURCE)}:{node.lineno}"
+        seen = {
+            id(node.value)
+            for node in tree.body
+            if isinstance(node, ast.Assign | ast.AnnAssign) and isinstance(node.value, ast.Call)
+        }
+        for node in ast.walk(tree):
+            if isinstance(node, ast.ImportFrom) and node.module == "re":
+                yield f"{path.relative_to(SOURCE)}:{node.lineno}"
+            if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
+                owner, verb = node.func.value, node.func.attr
+                is_pattern = isinstance(owner, ast.Name) and owner.id == "re" and verb in _CALLS
+                if is_pattern and not (verb == "compile" and id(node) in seen):
+                    yield f"{path.relative_to(SOURCE)}:{node.lineno}"

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from fuzz.smtp_house import MECHANISMS, NONCE, TLS, secrets
+from fuzz.smtp_house import MECHANISMS, NAME, NONCE, PASSWORD, TLS, secrets
 from posthouse.protocol.engine import Signal
 from posthouse.protocol.pop3 import events as ev
 from posthouse.protocol.pop3 import table
 from posthouse.protocol.pop3.server import Pop3Server
 from posthouse.protocol.sasl import SaslError
-from posthouse.protocol.sasl.exchange import Challenge, Proven, SecretsWanted, ServerExchange
+from posthouse.protocol.sasl.exchange import Challenge, PasswordGiven, Proven, SecretsWanted, ServerExchange
 from posthouse.protocol.sasl.table import server_exchange
 
 LETTERS = (
@@ -89,6 +89,8 @@ class House:
             case ev.Rset():
                 self.deleted.clear()
                 engine.ok()
+            case ev.Pass(name, password) if (name, password) != (NAME, PASSWORD):
+                engine.err("no", "AUTH")
             case _:
                 engine.ok("yes")
 
@@ -116,6 +118,8 @@ class House:
             case Challenge(data):
                 self.engine.challenge(data)
             case Proven():
+                self.engine.ok("welcome")
+            case PasswordGiven(name, password) if (name, password) == (NAME, PASSWORD):
                 self.engine.ok("welcome")
             case _:
                 self.engine.err("no", "AUTH")

@@ -11,6 +11,7 @@ import sys
 import tracemalloc
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from random import Random
 from types import FrameType
@@ -21,6 +22,7 @@ from fuzz.registry import Target
 
 # How many more lines may run for four times the input: 4, and a little because short inputs take short ways.
 MOST_GROWTH = 5.5
+MOST_DOUBLING = 2.35  # the same for the second half of that way: what only begins slowly is not meant
 PIECE = 50  # octets of each piece of a stream while lines are counted
 FEW_LINES = 4_000  # below, one branch more or less makes the ratio
 # Octets of Python objects at once: a parser makes strings, tuples and lists of what it reads.
@@ -86,12 +88,11 @@ def pumped(seed: bytes, chance: Random, size: int) -> Callable[[int], bytes]:
 
 
 def grows_too_fast(target: Target, family: Callable[[int], bytes]) -> str:
-    """ "" or what was counted, for a family of inputs at one and four times the size."""
+    """ "" or what was counted, for a family of inputs at one, two and four times the size."""
     with even_pieces(PIECE):
-        few = lines(lambda: target.run(family(1)))
-        many = lines(lambda: target.run(family(4)))
-    if many > FEW_LINES and many > few * MOST_GROWTH:
-        return f"{few} lines for {len(family(1))} octets, {many} for {len(family(4))}"
+        few, some, many = (lines(partial(target.run, family(factor))) for factor in (1, 2, 4))
+    if many > FEW_LINES and many > few * MOST_GROWTH and many > some * MOST_DOUBLING:
+        return f"{few}, {some}, {many} lines for {len(family(1))}, {len(family(2))}, {len(family(4))} octets"
     return ""
 
 

@@ -55,8 +55,9 @@ def secrets(mechanism: str) -> ScramSecrets:
 class House:
     """`mood`: octets that decide about refusals, used in turn; empty for a house that takes everything."""
 
-    def __init__(self, engine: SmtpServer, mood: bytes = b"") -> None:
+    def __init__(self, engine: SmtpServer, mood: bytes = b"", mechanisms: tuple[str, ...] = MECHANISMS) -> None:
         self.engine = engine
+        self.mechanisms = mechanisms
         self.heard: list[ev.Event] = []  # but content: of a bad one the first part may come or not
         self.letters: list[Letter] = []
         self.said = b""
@@ -128,7 +129,7 @@ class House:
                 send(Reply(220, None, ("mail.example.test ready",)))
             case ev.Hello():
                 self._forget()
-                self.engine.accept_hello(MECHANISMS)
+                self.engine.accept_hello(self.mechanisms)
             case ev.MailFrom(path):
                 self._forget()
                 self._sender = path

@@ -53,6 +53,7 @@ class Peer(ABC):
         self.smtp_port = free_port()
         self.pop3_port = free_port()
         self.guards: list[Guarded] = []
+        self.start_seconds = 0.0  # from the start of its first program until it answered
 
     def start(self, folder: Path, setup: Setup | None = None) -> None:
         """Raises NotPossibleError when the server is not installed or cannot do what is asked."""
@@ -68,6 +69,7 @@ class Peer(ABC):
                 path.chmod(0o755)  # the servers' own users must reach their folders
         try:
             self.launch()
+            self.start_seconds = time.perf_counter() - self._started
         except BaseException:
             self.stop()
             raise
@@ -87,6 +89,8 @@ class Peer(ABC):
         return self.mailbox(user)[0]
 
     def run(self, command: list[str | Path], *, name: str = "output", env: dict[str, str] | None = None) -> None:
+        if not self.guards:
+            self._started = time.perf_counter()
         self.guards.append(Guarded(command, self.folder / "log" / name, cwd=self.folder, env=env))
 
     def await_ports(self, *ports: int) -> None:
@@ -94,7 +98,7 @@ class Peer(ABC):
         while not all(answers(port) for port in ports):
             if not all(each.is_running for each in self.guards) or time.monotonic() > until:
                 raise RuntimeError(f"{self.name} did not start: {self.said()}")
-            time.sleep(0.05)
+            time.sleep(0.005)
 
     def said(self) -> str:
         """The last lines of its logs."""

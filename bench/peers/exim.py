@@ -36,11 +36,13 @@ smtp_accept_max = 200
 
 begin acl
 check_rcpt:
+{rules}
   accept domains = {domain}
          verify = recipient
   deny   message = relay not permitted
 
 begin routers
+{routers}
 here:
   driver = accept
   domains = {domain}
@@ -48,6 +50,7 @@ here:
   transport = maildir
 
 begin transports
+{transports}
 maildir:
   driver = appendfile
   directory = {folder}/mail/$local_part_data
@@ -68,6 +71,7 @@ tls_privatekey = {key}
 
 class Exim(MaildirPeer):
     name = "Exim"
+    rules = routers = transports = ""  # more of each, for what is not delivered here
 
     def launch(self) -> None:
         if not BINARY.exists():
@@ -89,7 +93,18 @@ class Exim(MaildirPeer):
             tls = TLS.format(chain=chain, key=key)
         boxes = " : ".join(user.partition("@")[0] for user in self.setup.users)
         config = folder / "exim.conf"
-        config.write_text(CONFIG.format(folder=folder, domain=DOMAIN, port=self.smtp_port, tls=tls, boxes=boxes))
+        config.write_text(
+            CONFIG.format(
+                folder=folder,
+                domain=DOMAIN,
+                port=self.smtp_port,
+                tls=tls,
+                boxes=boxes,
+                rules=self.rules,
+                routers=self.routers,
+                transports=self.transports,
+            )
+        )
         self.run([folder / "exim4", "-C", config, "-bdf", "-q1m"])
         self.await_ports(self.smtp_port)
 

@@ -30,6 +30,7 @@ queue ttl 1h
 listen on 127.0.0.1 port {port} hostname mail.{domain} {tls}
 action "inbox" maildir userbase <users> virtual <addresses>
 match from any for domain "{domain}" action "inbox"
+{rules}
 """
 # Compiled-in path: what stands there in the server's namespace.
 PLACES = {"/var/spool": "spool", "/var/lib": "lib", "/usr/libexec": "libexec", "/run": "run"}
@@ -38,6 +39,7 @@ PLACES = {"/var/spool": "spool", "/var/lib": "lib", "/usr/libexec": "libexec", "
 class OpenSmtpd(MaildirPeer):
     name = "OpenSMTPD"
     programs = ("unshare",)
+    rules = ""  # more, for what is not delivered here
 
     def launch(self) -> None:
         if not BINARY.exists():
@@ -86,7 +88,7 @@ class OpenSmtpd(MaildirPeer):
             key.chmod(0o600)
             pki = f'pki own cert "{chain}"\npki own key "{key}"'
             tls = "tls pki own"
-        text = CONFIG.format(folder=self.folder, domain=DOMAIN, port=self.smtp_port, pki=pki, tls=tls)
+        text = CONFIG.format(folder=self.folder, domain=DOMAIN, port=self.smtp_port, pki=pki, tls=tls, rules=self.rules)
         (self.folder / "smtpd.conf").write_text(text)
 
     def version(self) -> str:

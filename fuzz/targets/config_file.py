@@ -3,10 +3,16 @@
 
 from __future__ import annotations
 
+import contextlib
+
 from fuzz.choices import Choices
 from posthouse import config
 from posthouse.config import ConfigError
 from posthouse.config_file import render
+from posthouse.net.clock import SystemClock
+from posthouse.net.resolver import DnsResolver
+from posthouse.net.sockets import ListenFault, parse_listen_address
+from posthouse.services.routing import StaticRoute
 
 
 def _text_of(octets: bytes) -> config.Settings:
@@ -26,8 +32,22 @@ def target(data: bytes) -> None:
         problems = error.problems
     else:
         assert settings.queue.expire <= config.MAX_DURATION
+        _used(settings)
         rendered = render(settings.model_dump(mode="json", include={"hostname"}))
         assert _text_of(rendered.encode()).hostname == settings.hostname
         return
     assert problems, "a mistake without a word"
     assert all(line.startswith("posthouse.toml: ") for line in problems)
+
+
+def _used(settings: config.Settings) -> None:
+    """Whoever reads a value has it, or its own words for what is wrong with it."""
+    for _, addresses in settings.listen:
+        for text in addresses:
+            with contextlib.suppress(ListenFault):
+                parse_listen_address(text)
+    for route in settings.routes.values():
+        with contextlib.suppress(ValueError):
+            StaticRoute.parse(route.host, tls=route.tls)
+    with contextlib.suppress(ValueError):
+        DnsResolver(SystemClock(), settings.resolver.servers)

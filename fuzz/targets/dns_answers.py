@@ -8,6 +8,7 @@ as a resolver drops others.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import ipaddress
 from collections.abc import Iterator
 from typing import Any
@@ -19,6 +20,7 @@ import dns.resolver
 from fuzz.choices import Choices
 from fuzz.virtual_loop import VirtualLoop
 from posthouse.net.resolver import DnsResolver
+from posthouse.net.smtp_tls import server_name
 from posthouse.ports import NameNotFound, ResolverFault
 
 DICTIONARY = "dns.dict"
@@ -94,6 +96,9 @@ async def _ask(resolver: DnsResolver, kind: int) -> None:
                 for record in await resolver.mx("bob.test"):
                     assert 0 <= record.preference < 65536
                     record.host.encode()
+                    server_name(record.host)  # what TLS would be told
+                    with contextlib.suppress(NameNotFound, ResolverFault):
+                        await resolver.addresses(record.host)
             case 1:
                 for address in await resolver.addresses("mx.bob.test"):
                     str(address)
@@ -103,6 +108,8 @@ async def _ask(resolver: DnsResolver, kind: int) -> None:
             case 3:
                 for name in await resolver.names(ipaddress.ip_address("192.0.2.1")):
                     name.encode()
+                    with contextlib.suppress(NameNotFound, ResolverFault):
+                        await resolver.addresses(name)
             case _:
                 await asyncio.gather(resolver.mx("bob.test"), resolver.mx("bob.test"), return_exceptions=True)
                 await resolver.txt("b\u00f6b.test")

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -37,3 +38,7 @@ def target(data: bytes) -> None:
         said.encode()
         return
     assert all(pack.held >= 0 for pack in manifest.packs)
+    names = [stretch.name for pack in manifest.packs for stretch in pack.stretches]
+    names += [entry.digest for entry in (manifest.database, *manifest.files)]
+    assert not any("/" in name for name in [manifest.generation, *names]), "a name leads out of the backups' folder"
+    datetime.fromtimestamp(manifest.taken_at, UTC).isoformat()

@@ -10,6 +10,7 @@ import msgspec
 from fuzz.choices import Choices
 from posthouse.store import notes
 from posthouse.store.queue_rows import unpack_reverse_path
+from posthouse.store.recovered import Names
 
 DICTIONARY = "numbers.dict"
 MAX_SIZE = 2000
@@ -23,6 +24,7 @@ def target(data: bytes) -> None:
     except msgspec.MsgspecError:
         pass
     else:
+        Names().learn(note)
         packed = notes.encode(note)
         assert notes.encode(notes.decode(packed)) == packed, "a note changes when it is written and read"
     with contextlib.suppress(msgspec.MsgspecError, ValueError):

@@ -7,6 +7,7 @@ from random import Random
 
 from fuzz.choices import Choices, pieces
 from fuzz.pop3_house import House, has_dot_lines
+from fuzz.smtp_house import NAME, PASSWORD
 from posthouse.protocol.engine import Signal
 from posthouse.protocol.pop3.client import Answer, Pop3Client
 from posthouse.protocol.pop3.server import Pop3Server
@@ -25,8 +26,8 @@ def retrieve(letters: list[bytes], chance: Random) -> None:
     """One session that reads every letter."""
     house = House(Pop3Server(), letters=[pieces(letter, chance) or [b""] for letter in letters])
     client = Pop3Client()
-    client.user("alice")
-    client.password("secret")
+    client.user(NAME)
+    client.password(PASSWORD)
     client.stat()
     client.sizes()
     for number, letter in enumerate(letters, 1):

@@ -10,7 +10,7 @@ from __future__ import annotations
 from random import Random
 
 from fuzz.choices import Choices, pieces
-from fuzz.smtp_house import NAME, PASSWORD, TLS, House, Letter, drawn_engine
+from fuzz.smtp_house import MECHANISMS, NAME, PASSWORD, TLS, House, Letter, drawn_engine
 from posthouse.mail.address import Address, AddressError, Domain, parse_address
 from posthouse.mail.envelope import BodyType, DsnReturn, Envelope, ForwardPath, Notify, ReversePath
 from posthouse.outcome import Outcome
@@ -29,11 +29,12 @@ _PLAIN = (parse_address("a@one.test"), parse_address("b.c@two.test"), parse_addr
 def target(data: bytes) -> None:
     choices = Choices(data)
     engine = drawn_engine(choices)
-    house = House(engine, choices.octets(8))
+    mood = choices.octets(8)
     chance = choices.chance()
     hidden = [word for word in HIDEABLE if choices.number(8) == 7]
     settings = _settings(choices, is_lmtp=engine.mode is Mode.LMTP)
     envelope = _envelope(choices)
+    house = House(engine, mood, tuple(name for name in MECHANISMS if choices.number(4)))
     letters = [(envelope, choices.rest)] * (1 + chance.randrange(3))
     converse(house, settings, letters, hidden, chance)
 
@@ -75,7 +76,7 @@ def _settings(choices: Choices, *, is_lmtp: bool) -> ClientSettings:
         host="mail.example.test",
         tls=(TlsUse.NEVER, TlsUse.OFFERED, TlsUse.OFFERED, TlsUse.REQUIRED)[bits % 4],
         is_lmtp=is_lmtp,
-        credentials=Credentials(NAME, PASSWORD) if bits & 4 else None,
+        credentials=Credentials(NAME, PASSWORD + ("x" if bits & 96 == 96 else "")) if bits & 4 else None,
         nonce="fyko+d2lbbFgONRv9qkxdawL",
         may_show_password=bool(bits & 8),
         may_bdat=bool(bits & 16),
@@ -180,9 +181,29 @@ def _check(envelope: Envelope, content: bytes, outcomes: tuple[Outcome, ...], le
     for letter in letters:
         assert letter.content == expected, "the content changed on its way"
         _same_sender(envelope.reverse_path, letter.reverse_path)
+        assert letter.reverse_path.size in (None, len(expected)), "SIZE is not the size"
+        if letter.reverse_path.body is BodyType.SEVEN_BIT and not expected.isascii():
+            raise AssertionError("8-bit content is declared as 7-bit")
+        for path in letter.forward_paths:
+            # One address may be named twice, with different parameters, and be taken once.
+            said = [each for each in paths if each.address == path.address]
+            assert said, "a recipient whom nobody named"
+            assert any(_is_same_recipient(each, path) for each in said), f"{said} became {path}"
 
 
 def _same_sender(said: ReversePath, heard: ReversePath) -> None:
     assert said.address == heard.address, "the reverse-path changed on its way"
     assert heard.dsn_return in (said.dsn_return, None)
     assert heard.envelope_id in (said.envelope_id, None) or not (said.envelope_id or "").isprintable()
+
+
+def _is_same_recipient(said: ForwardPath, heard: ForwardPath) -> bool:
+    if heard.notify not in (None, said.notify):
+        return False
+    original = said.original_recipient
+    if heard.original_recipient is None or not (original or "").isprintable():
+        return True  # a control stays encoded: decoded it would break the lines of a DSN
+    kind, _, text = (original or "").partition(";")
+    if not text.isascii():
+        kind = "utf-8"  # RFC 6533 §3: the only type that can say it
+    return heard.original_recipient == f"{kind};{text}"

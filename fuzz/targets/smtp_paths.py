@@ -8,6 +8,7 @@ from types import MappingProxyType
 
 from fuzz.choices import Choices
 from posthouse.mail.address import Domain
+from posthouse.mail.envelope import ForwardPath, ReversePath
 from posthouse.protocol.smtp.client_commands import MAX_ENVID, mail_command, rcpt_command, xtext
 from posthouse.protocol.smtp.client_offer import Offer
 from posthouse.protocol.smtp.commands import (
@@ -19,6 +20,7 @@ from posthouse.protocol.smtp.commands import (
     parse_rcpt,
     parse_vrfy,
 )
+from posthouse.protocol.smtp.events import Event, MailFrom, RcptTo
 from posthouse.protocol.smtp.faults import CommandFault
 from posthouse.store.queue_rows import pack_reverse_path, unpack_reverse_path
 
@@ -37,20 +39,27 @@ def target(data: bytes) -> None:
     try:
         match kind:
             case 0:
-                _mail(line.rstrip(b" "), context)
+                understood: Event | None = parse_mail(line.rstrip(b" "), context)
             case 1:
-                _rcpt(line.rstrip(b" "), context)
+                understood = parse_rcpt(line.rstrip(b" "), context)
             case _:
+                understood = None
                 for parse in (parse_ehlo, parse_help, parse_vrfy, parse_expn):
                     parse(line, context)
     except CommandFault as fault:
         reply = fault.reply.encode()
         assert reply.isascii(), "a refusal must be ASCII"
         assert reply.count(b"\r\n") == 1, "a refusal has one line"
+        return
+    match understood:
+        case MailFrom(reverse_path):
+            _mail(reverse_path, context)
+        case RcptTo(forward_path):
+            _rcpt(forward_path, context)
 
 
-def _mail(line: bytes, context: Context) -> None:
-    path = parse_mail(line, context).path
+def _mail(path: ReversePath, context: Context) -> None:
+    """What we say of it, we must take."""
     said = mail_command(path, Offer(EVERYTHING), size=path.size or 0, body=path.body, smtputf8=path.smtputf8)
     again = parse_mail(said[5:-2], context).path
     assert again.address == path.address, "the reverse-path changes when it is said again"
@@ -62,8 +71,8 @@ def _mail(line: bytes, context: Context) -> None:
     assert (kept.envelope_id, kept.dsn_return, kept.smtputf8) == (path.envelope_id, path.dsn_return, path.smtputf8)
 
 
-def _rcpt(line: bytes, context: Context) -> None:
-    path = parse_rcpt(line, context).path
+def _rcpt(path: ForwardPath, context: Context) -> None:
+    """As above."""
     said = rcpt_command(path, Offer(EVERYTHING))
     again = parse_rcpt(said[5:-2], context).path
     assert again.address == path.address, "the forward-path changes when it is said again"

@@ -19,6 +19,7 @@ FILE_NAME = "posthouse.toml"
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d|w)")
 MAX_DURATION = 100 * 366 * 86400.0  # seconds; a date that far ahead can still be printed in a report
 _SECONDS = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
+_PORT = re.compile(r"[0-9]{1,5}")
 _TIME_OF_DAY = re.compile(r"([01][0-9]|2[0-3]):[0-5][0-9]")
 _SIZE = re.compile(r"(\d+)\s*([KMGT]?)(?:i?B)?", re.IGNORECASE)
 _OCTETS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
@@ -61,7 +62,7 @@ def _host_and_port(value: str) -> str:
     if value.startswith("unix:/"):
         return value
     host, colon, port = value.rpartition(":")
-    if not colon or not host or not port.isdigit() or int(port) > 65535:
+    if not colon or not host or not _PORT.fullmatch(port) or int(port) > 65535:
         raise ValueError('write "host:port", for example "0.0.0.0:25", "[::]:25" or "unix:/run/posthouse/lmtp"')
     return value
 

@@ -26,7 +26,7 @@ def test_every_target_is_of_a_peer_and_a_measure_of_its_cell(family: Family) -> 
             assert target.key in {measure.key for measure in cell.measures}, cell.name
 
 
-@pytest.mark.parametrize("name", ["smtp", "pop3"])
+@pytest.mark.parametrize("name", list(MODULES))
 def test_every_server_of_a_family_is_known(name: str) -> None:
     (family,) = families([name])
     for cell in family.cells:

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import asyncio
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -77,13 +78,12 @@ async def test_a_client_is_told_of_a_refusal_and_of_a_lost_connection() -> None:
 def test_without_a_control_group_nothing_is_called_limited(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(confined, "ROOT", tmp_path / "nowhere")
     with confined.limited(1 << 30) as limit:
-        limit.take(1)
-        assert (limit.folder, limit.peak(), limit.kills()) == (None, None, 0)
+        assert (limit.folder, limit.wrapper, limit.peak(), limit.kills()) == (None, (), None, 0)
         assert "nothing was limited" in limit.how
 
 
 @pytest.mark.parametrize("is_unified", [True, False])
-def test_a_control_group_takes_the_limit_and_the_process(
+def test_a_control_group_takes_the_limit_and_the_command(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, is_unified: bool
 ) -> None:
     monkeypatch.setattr(confined, "ROOT", tmp_path)
@@ -93,11 +93,12 @@ def test_a_control_group_takes_the_limit_and_the_process(
     else:
         (tmp_path / "memory").mkdir()
     with confined.limited(2 << 30) as limit:
-        limit.take(42)
         assert limit.folder is not None
+        command = [*limit.wrapper, "sh", "-c", "echo $$ and $1", "sh", "a word"]
+        done = subprocess.run(command, check=True, capture_output=True, text=True)
+        assert done.stdout == f"{(limit.folder / 'cgroup.procs').read_text().strip()} and a word\n"
         name = "memory.max" if is_unified else "memory.limit_in_bytes"
         assert (limit.folder / name).read_text() == str(2 << 30)
-        assert (limit.folder / "cgroup.procs").read_text() == "42"
         (limit.folder / ("memory.peak" if is_unified else "memory.max_usage_in_bytes")).write_text(str(5 << 20))
         (limit.folder / ("memory.events" if is_unified else "memory.oom_control")).write_text("oom_kill 1\n")
         assert (limit.peak(), limit.kills()) == (5.0, 1)

@@ -6,14 +6,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from hashlib import sha256
 from pathlib import Path
+from typing import Any, cast
 
 import msgspec
 import pytest
-from fuzz.targets import control_api
+from fuzz.targets import control_api, pop3_source
+from typer import BadParameter
 
 from posthouse import config
 from posthouse.config import ConfigError
-from posthouse.edges.cli import foreign
+from posthouse.edges.cli import foreign, transfer
 from posthouse.edges.cli.backend import Stop
 from posthouse.mail.address import AddressError, Domain, parse_address
 from posthouse.mail.address_list import addresses, parse_address_list
@@ -21,13 +23,17 @@ from posthouse.mail.dsn_reader import parse_dsn
 from posthouse.mail.encoded_word import codec_name, decode_header_text
 from posthouse.mailauth.dkim_verify import DkimResult, parse_tags, verify
 from posthouse.net.disk import PosixDisk
+from posthouse.net.pop3_source import Pop3Source, SourceFault, tls_context
 from posthouse.outcome import Refusal
 from posthouse.protocol.engine import RemoteProtocolError
 from posthouse.protocol.pop3.client import MAX_LINE, Pop3Client
 from posthouse.services.archive import Archive, ArchiveFault
-from posthouse.services.passwords import check_imported
+from posthouse.services.passwords import Passwords, check_imported
+from posthouse.services.restore import Unpacking
+from posthouse.services.routing import StaticRoute
 from posthouse.store import notes
 from posthouse.store.blobs.record import Damage, PackKind, pack_header, read_pack_header, record_header, scan
+from posthouse.store.blobs.shelf import Shelf
 from posthouse.store.threads import base_subject
 
 # Long enough that what is quadratic takes minutes, and what is linear no time that anybody would notice.
@@ -215,6 +221,125 @@ def test_a_damaged_manifest_of_a_backup_is_told_by_its_own_error(damage: bytes, 
     with pytest.raises(ArchiveFault, match="damaged"):
         archive.load("20261123T000000Z")
     assert archive.newest() is None
+
+
+_DIGEST = "0" * 64
+_SHEET = {
+    "format": 1,
+    "generation": "20261123T000000Z",
+    "version": "0.1",
+    "house": "h",
+    "hostname": "a.test",
+    **dict.fromkeys(("taken_at", "ended_at"), 1.0),
+    **dict.fromkeys(("accounts", "letters", "queued", "octets", "copied"), 1),
+    "database": {"path": "posthouse.sqlite3", "size": 1, "digest": _DIGEST},
+    "files": [],
+    "packs": [],
+    "findings": [],
+}
+_STRETCH = {"name": f"{1:015d}-{0:015d}-00", "offset": 0, "size": 5, "digest": _DIGEST}
+
+
+def _archive(folder: Path, sheet: object) -> Archive:
+    """Backups whose one manifest says this, with a right digest."""
+    octets = msgspec.json.encode(sheet)
+    (folder / "manifests").mkdir()
+    whole = b'{"digest":"%s","manifest":%s}' % (sha256(octets).hexdigest().encode(), octets)
+    (folder / "manifests" / "20261123T000000Z.json").write_bytes(whole)
+    return Archive(folder, PosixDisk())
+
+
+@pytest.mark.parametrize("odd", [{"size": -5}, {"name": "../../etc/shadow"}, {"digest": "../x"}, {"offset": 1 << 63}])
+def test_a_manifest_counts_and_names_only_what_there_can_be(odd: dict[str, object], tmp_path: Path) -> None:
+    """With a negative size the checks of a backup added up to nonsense."""
+    packs = [{"number": 1, "size": 5, "stretches": [_STRETCH | odd]}]
+    archive = _archive(tmp_path, _SHEET | {"packs": packs})
+    with pytest.raises(ArchiveFault, match="damaged"):
+        archive.load("20261123T000000Z")
+
+
+@pytest.mark.parametrize("path", ["../database", "/tmp/database", "a/../../b"])
+def test_a_restored_database_does_not_leave_the_data_directory(path: str, tmp_path: Path) -> None:
+    """Files were looked at so, the database was not."""
+    (tmp_path / "databases").mkdir()
+    (tmp_path / "databases" / "20261123T000000Z.sqlite3").write_bytes(b"x")
+    entry = {"path": path, "size": 1, "digest": sha256(b"x").hexdigest()}
+    (tmp_path / "house").mkdir()
+    archive = _archive(tmp_path, _SHEET | {"database": entry})
+    manifest = archive.load("20261123T000000Z")
+    with pytest.raises(ArchiveFault, match="leads out of the data directory"):
+        Unpacking(archive, manifest, PosixDisk(), tmp_path / "house", accepts_damage=True).unpack()
+
+
+_SHA256 = "A" * 43
+
+
+@pytest.mark.parametrize(
+    "stored",
+    [
+        "{PBKDF2}$1$salt$+999999999$00ff",
+        "{PBKDF2}$1$salt$999_999_999$00ff",
+        "{PBKDF2}$1$salt$\uff19\uff19\uff19\uff19\uff19\uff19\uff19\uff19$00ff",
+        "{PBKDF2}$1$salt$3000000$" + "00" * 2000,
+        f"$pbkdf2-sha256$+999999999$AAAA${_SHA256}",
+        f"{{PBKDF2-SHA256}}999_999_999$AAAA${_SHA256}",
+        f"$5$rounds=+999999999$salt${_SHA256}",
+        "$argon2id$v=19$m=262144,t=3,p=32768$c2FsdHNhbHQ$YWJj",
+    ],
+)
+def test_no_spelling_of_a_number_hides_what_a_hash_costs(stored: str) -> None:
+    """Imported, each kept a thread busy for minutes at every login, or made thousands of them."""
+    with pytest.raises(Refusal):
+        check_imported(stored)
+
+
+def test_a_hash_that_is_not_ascii_is_refused_and_never_right() -> None:
+    """It was taken, and every login of its account ended in a fault of the server."""
+    stored = "$argon2id$v=19$m=64,t=3,p=4$\u00e9$abc"
+    with pytest.raises(Refusal):
+        check_imported(stored)
+    nothing = cast("Any", None)
+    assert not Passwords(nothing, nothing)._verify(stored, ["x"]).is_right
+
+
+@pytest.mark.parametrize("number", [b"9" * 4400, b"9" * 300, b"x"])
+def test_an_odd_list_of_another_servers_letters_is_its_fault(number: bytes) -> None:
+    """The import ended with a traceback, or went on without the letter."""
+    pop3_source.target(b"+OK\r\n+OK\r\n+OK\r\n+OK\r\n" + number + b" 1\r\n.\r\n\0\0\0\0")
+
+
+def test_another_servers_words_do_not_drive_the_terminal() -> None:
+    pop3_source.target(b"+OK\r\n-ERR \x1b[2J\x07 no\r\n\0\0\0\0")
+
+
+@pytest.mark.parametrize("host", ["a" * 70 + ".test", "a..b"])
+def test_a_host_without_a_possible_name_is_told(host: str) -> None:
+    with pytest.raises(SourceFault, match="is no name of a host"):
+        Pop3Source(host, 110, tls="none", context=tls_context(is_verified=False))
+
+
+@pytest.mark.parametrize("port", ["\u00b2", "9" * 5000, "0", "65536", "-1"])
+def test_a_port_is_a_number_of_plain_digits(port: str) -> None:
+    """Python's isdigit also says yes to a superscript, which is then no number."""
+    with pytest.raises(ValueError, match="write "):
+        StaticRoute.parse(f"mail.example.test:{port}")
+    with pytest.raises(BadParameter, match="write HOST or HOST:PORT"):
+        transfer.host_and_port(f"mail.example.test:{port}", "none")
+
+
+@pytest.mark.parametrize("port", ["\u00b2", "9" * 5000])
+def test_a_port_in_the_configuration_is_explained(port: str) -> None:
+    with pytest.raises(ConfigError, match='write "host:port"'):
+        config.from_table({"hostname": "a.test", "listen": {"smtp": [f"127.0.0.1:{port}"]}}, "posthouse.toml")
+
+
+@pytest.mark.parametrize("name", ["\u00b2.pack", "7.pack", "9" * 30 + ".pack", "000000000000007.pack.old"])
+def test_a_strange_file_among_the_packs_is_not_a_pack(name: str, tmp_path: Path) -> None:
+    """The server did not start with it, or looked for a pack under another name."""
+    (tmp_path / name).touch()
+    (tmp_path / "000000000000008.pack").touch()
+    nothing = cast("Any", None)
+    assert Shelf(tmp_path, PosixDisk(), nothing, nothing, nothing).numbers() == [8]
 
 
 @pytest.mark.parametrize("number", [-1, 1 << 63])

@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 
 from posthouse.ports import StoreFault
-from posthouse.sim import faults
+from posthouse.sim import faults, workload
 from posthouse.sim.faults import LASTING, MANNERS, FailingGate, Manner, operations, pieces, play
+from posthouse.sim.promises import Accepted
 from posthouse.sim.trials import Outcome
 from posthouse.store.blobs.appender import PackAppender
 
@@ -36,6 +37,13 @@ def test_a_commit_that_failed_in_the_middle_of_a_write_left_a_refused_letter_in_
     """Found at trials 6017 and 6114: the store's own check took its record for a letter that the rows had lost."""
     assert faults_of(range(6017, 6018)) == []
     assert faults_of(range(6114, 6115)) == []
+
+
+@pytest.mark.slow
+def test_the_torn_end_of_a_pack_that_was_left_counted_as_damage() -> None:
+    """Found at trials 4787 and 4962 (tests/services/test_store_check.py has the rule)."""
+    assert faults_of(range(4787, 4788)) == []
+    assert faults_of(range(4962, 4963)) == []
 
 
 def writes_to_packs(tmp_path: Path) -> list[int]:
@@ -74,9 +82,7 @@ def test_a_store_that_swallows_the_faults_of_its_packs_is_found_out(
 
 @pytest.mark.slow
 def test_a_server_that_says_ok_to_what_it_refused_is_found_out(monkeypatch: pytest.MonkeyPatch) -> None:
-    from posthouse.sim import workload
-
-    monkeypatch.setattr(workload, "Refused", workload.Accepted)
+    monkeypatch.setattr(workload, "Refused", Accepted)
     assert faults_of(range(1003, 4003, 500)) != []
 
 

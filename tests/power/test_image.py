@@ -26,8 +26,8 @@ from posthouse.sim.image import DiskState, Image, Luck, Rule
 
 OLD, NEW = b"a" * 8192, b"b" * 8192
 FILE = 1
-MADE = [Created(ROOT, "file", FILE), FolderSynced(ROOT)]
-WRITTEN = [*MADE, Written(FILE, 0, OLD), Synced(FILE)]
+MADE: list[Entry] = [Created(ROOT, "file", FILE), FolderSynced(ROOT)]
+WRITTEN: list[Entry] = [*MADE, Written(FILE, 0, OLD), Synced(FILE)]
 
 both = pytest.mark.parametrize("rule", list(Rule))
 
@@ -103,6 +103,22 @@ def test_two_unsynced_writes_to_one_block_survive_in_their_order(rule: Rule) -> 
 
 
 @both
+def test_a_later_write_may_survive_an_earlier_one_that_is_lost(rule: Rule) -> None:
+    """Within a file and between files: only a sync makes an order."""
+    log = [*WRITTEN, Written(FILE, 0, NEW[:4096]), Written(FILE, 4096, NEW[4096:])]
+    assert OLD[:4096] + NEW[4096:] in contents(log, rule)
+    other = [*MADE, Created(ROOT, "other", 2), Written(2, 0, OLD), Synced(2), FolderSynced(ROOT)]
+    two = [*other, Written(FILE, 0, OLD), Synced(FILE), Written(FILE, 0, NEW), Written(2, 0, NEW)]
+    assert (OLD, NEW) in {(image.files["file"], image.files["other"]) for image in cuts(two, rule)}
+
+
+def test_by_posix_a_file_may_have_grown_by_its_end_and_not_by_its_middle() -> None:
+    """A frame of a log without the frames before it."""
+    log = [*WRITTEN, Written(FILE, len(OLD), NEW[:4096]), Written(FILE, len(OLD) + 4096, NEW[4096:])]
+    assert any(octets and octets.endswith(NEW[4096:]) and NEW not in octets for octets in contents(log, Rule.POSIX))
+
+
+@both
 def test_an_unsynced_cut_may_be_lost(rule: Rule) -> None:
     log = [*WRITTEN, Truncated(FILE, 100)]
     assert {OLD, OLD[:100]} <= contents(log, rule)
@@ -137,14 +153,43 @@ def test_after_a_failed_sync_the_next_one_does_not_bring_back_what_it_dropped(ru
 
 
 def test_by_posix_a_synced_file_without_a_synced_folder_may_have_no_name() -> None:
-    log = [Created(ROOT, "file", FILE), Written(FILE, 0, OLD), Synced(FILE)]
+    log: list[Entry] = [Created(ROOT, "file", FILE), Written(FILE, 0, OLD), Synced(FILE)]
     assert names(log, Rule.POSIX) == {(), ("file",)}
     assert names([*log, FolderSynced(ROOT)], Rule.POSIX) == {("file",)}
 
 
 def test_a_journal_brings_the_name_of_a_new_file_along_with_its_sync() -> None:
-    log = [Created(ROOT, "file", FILE), Written(FILE, 0, OLD), Synced(FILE)]
+    log: list[Entry] = [Created(ROOT, "file", FILE), Written(FILE, 0, OLD), Synced(FILE)]
     assert names(log, Rule.JOURNAL) == {("file",)}
+
+
+def test_a_journal_that_has_nothing_to_write_for_a_synced_file_brings_nothing_along() -> None:
+    """The file's name is in the journal by its folder's sync; what happened since may be lost."""
+    log = [*MADE, Created(ROOT, "late", 2), Synced(FILE)]
+    assert names(log, Rule.JOURNAL) == {("file",), ("file", "late")}
+    grown = [*MADE, Created(ROOT, "late", 2), Written(FILE, 0, OLD), Synced(FILE)]
+    assert names(grown, Rule.JOURNAL) == {("file", "late")}
+
+
+@both
+def test_a_renaming_without_a_synced_folder_may_be_lost(rule: Rule) -> None:
+    """And with it the file that it was to replace stays, whatever of the new one is durable."""
+    log = [*WRITTEN, Created(ROOT, "new", 2), FolderSynced(ROOT), Written(2, 0, NEW), Synced(2)]
+    log += [Renamed(ROOT, "new", ROOT, "file"), Written(2, 0, NEW), Synced(2)]
+    assert contents(log, rule) == {OLD, NEW}
+
+
+@both
+def test_a_new_name_may_come_to_the_disk_before_its_octets(rule: Rule) -> None:
+    """Written, not synced, renamed over the old one: nothing, or a part, may be all that is left."""
+    log = [
+        *WRITTEN,
+        Created(ROOT, "new", 2),
+        Written(2, 0, NEW),
+        Renamed(ROOT, "new", ROOT, "file"),
+        FolderSynced(ROOT),
+    ]
+    assert {b"", NEW} < contents(log, rule)
 
 
 @both
@@ -171,13 +216,13 @@ def test_a_removed_file_may_be_there_again_with_what_it_had(rule: Rule) -> None:
 
 
 def test_a_folder_whose_name_is_lost_takes_its_files_along() -> None:
-    log = [MadeFolder(ROOT, "packs", 7), Created(7, "one", 8), FolderSynced(7)]
+    log: list[Entry] = [MadeFolder(ROOT, "packs", 7), Created(7, "one", 8), FolderSynced(7)]
     assert names(log, Rule.POSIX) == {(), ("packs", "packs/one")}
     assert names([*log, FolderSynced(ROOT)], Rule.POSIX) == {("packs", "packs/one")}
 
 
 def test_between_two_folders_each_has_to_be_synced() -> None:
-    log = [MadeFolder(ROOT, "stage", 7), FolderSynced(ROOT), Created(7, "file", 8), FolderSynced(7)]
+    log: list[Entry] = [MadeFolder(ROOT, "stage", 7), FolderSynced(ROOT), Created(7, "file", 8), FolderSynced(7)]
     log.append(Renamed(7, "file", ROOT, "file"))
     assert names(log, Rule.POSIX) == {("stage", "stage/file"), ("file", "stage")}
     log.append(FolderSynced(ROOT))

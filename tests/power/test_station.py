@@ -8,6 +8,7 @@ from random import Random
 
 import pytest
 
+from posthouse.sim.loop import Life
 from posthouse.sim.people import message_id_of
 from posthouse.sim.station import Plan
 from posthouse.sim.world import World, run
@@ -53,6 +54,43 @@ def test_a_crash_keeps_what_was_written_although_nothing_is_synced() -> None:
         alices.crash()
         await alices.start()
         assert len(await alices.inside(alices.house.administration.list_accounts())) == 2
+
+    run(1, script)
+
+
+class End(asyncio.Protocol):
+    """A client's end of a connection that writes down what befalls it."""
+
+    def __init__(self) -> None:
+        self.seen: list[str] = []
+
+    def data_received(self, data: bytes) -> None:
+        self.seen.append(data[:3].decode())
+
+    def connection_lost(self, error: Exception | None) -> None:
+        self.seen.append(f"lost: {type(error).__name__}")
+
+
+def test_who_talks_with_a_server_whose_power_fails_hears_nothing_more() -> None:
+    """No reply, no end, no reset, until the power is back; then the connection is unknown there."""
+
+    async def script(world: World) -> None:
+        alices = world.add(ALICE)
+        await alices.start()
+        life = Life("client", "198.51.100.200")
+        loop = asyncio.get_running_loop()
+        connecting = loop.create_task(loop.create_connection(End, ALICE.address, 25), context=life.context)
+        transport, end = await connecting
+        await asyncio.sleep(1)
+        assert end.seen == ["220"]
+        transport.write(b"EHLO client.test\r\n")
+        alices.cut_power(Random(1))
+        transport.write(b"NOOP\r\n")
+        await asyncio.sleep(300)  # no client gives up earlier (RFC 5321 §4.5.3.2)
+        assert end.seen == ["220"]
+        await alices.start()
+        await asyncio.sleep(300)
+        assert end.seen == ["220", "lost: ConnectionResetError"]
 
     run(1, script)
 

@@ -18,7 +18,7 @@ from posthouse.services.directory import Account
 from posthouse.services.maildrop import UNIQUE_ID, Letter, Maildrops, OpenMaildrop, top
 from posthouse.store import messages
 from posthouse.store.buses.local import LocalBus
-from posthouse.store.messages import Maildrop, unique_id
+from posthouse.store.messages import Maildrop, Opening, unique_id
 from tests.fakes import FakeClock
 from tests.store.letterbox import NOW, Box, new_account
 from tests.store.plain_database import PlainDatabase
@@ -89,7 +89,8 @@ def drop(*sizes: int) -> OpenMaildrop:
     emails = array("Q", (n * 1000 for n in numbers))
     listed = Maildrop(1, 1, uids=numbers, sizes=array("Q", sizes), emails=emails, octets=sum(sizes))
     nobody = cast("Any", None)
-    return OpenMaildrop(cast("Maildrops", nobody), cast("Account", nobody), listed)
+    opening = Opening(len(sizes) + 1, len(sizes), sum(sizes), listed)
+    return OpenMaildrop(cast("Maildrops", nobody), cast("Account", nobody), opening)
 
 
 def test_totals_follow_what_is_marked() -> None:
@@ -144,10 +145,46 @@ async def test_a_large_maildrop_is_listed_in_pages(
     database, drops, account = full
     before = database.reads
     opened = await drops.open(account)
-    assert database.reads - before == 3
+    await opened.read_list()
+    assert database.reads - before == 1 + 3
     assert [number for number, _ in opened.sizes()] == list(range(1, 26))
     assert opened.stat() == (25, sum(size for _, size in opened.sizes()))
     assert len({email for _, email in opened.unique_ids()}) == 25
+
+
+async def test_who_asks_for_the_totals_of_a_large_maildrop_alone_reads_no_list(
+    full: tuple[PlainDatabase, Maildrops, Account], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """STAT in a mailbox of a million letters read a million rows, at each login after a start of the server."""
+    monkeypatch.setattr(maildrop, "PAGE", 10)
+    database, drops, account = full
+    listed = whole(database, account)
+    before = database.reads
+    opened = await drops.open(account)
+    assert (opened.is_listed, opened.stat(), len(opened)) == (False, (25, listed.octets), 25)
+    opened.reset()
+    assert opened.stat() == (25, listed.octets)
+    assert await opened.commit() == 0
+    opened.release()
+    assert database.reads - before == 1
+    assert drops._take(account.inbox) is None
+
+
+async def test_a_list_that_is_read_late_has_the_letters_of_the_login(
+    full: tuple[PlainDatabase, Maildrops, Account], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """RFC 1939 §8: what comes in during a session is not seen in it; numbers and totals agree."""
+    monkeypatch.setattr(maildrop, "PAGE", 10)
+    database, drops, account = full
+    listed = whole(database, account)
+    opened = await drops.open(account)
+    Box(database, account.id).deliver()
+    database.run(lambda tx: messages.expunge(tx, account.id, account.inbox, ((3, 4),), now=NOW))
+    await opened.read_list()
+    assert opened.stat()[0] == len(opened) == 23
+    assert [email for _, email in opened.unique_ids()] == [*listed.emails[:2], *listed.emails[4:]]
+    opened.release()
+    assert (await drops.open(account)).stat()[0] == 24
 
 
 async def test_many_letters_are_removed_in_several_units(
@@ -198,6 +235,7 @@ async def test_a_maildrop_opened_again_reads_what_is_new(
     monkeypatch.setattr(maildrop, "PAGE", 10)
     database, drops, account = full
     first = await drops.open(account)
+    await first.read_list()
     listed = list(first.unique_ids())
     first.release()
     Box(database, account.id).deliver()

@@ -5,7 +5,9 @@ from __future__ import annotations
 
 from itertools import pairwise
 
-from posthouse.outcome import RemoteReply
+import pytest
+
+from posthouse.outcome import RemoteReply, Status
 from posthouse.services.schedule import MINUTE, Schedule, Schedules
 from posthouse.store import destinations
 from tests.services.queue_world import World
@@ -49,6 +51,27 @@ def test_a_destination_that_is_down_is_not_probed_for_a_warning_that_comes_in_ti
         assert bob.probes == probes
         await world.after(20 * MINUTE)
         assert [round(later - earlier) for earlier, later in pairwise(bob.probes)] == [1800, 1800]
+        assert len(world.poster.posted) == 1
+        await world.relay.stop()
+
+    run(story())
+
+
+def test_the_warning_of_a_letter_that_its_host_defers_comes_in_time():
+    """It came with the next attempt, up to half an hour late."""
+
+    async def story():
+        world = World(schedules=Schedules(Schedule(retry=(MINUTE, 30 * MINUTE), warn=40 * MINUTE)))
+        bob = world.host(answer=lambda _: RemoteReply(452, Status(4, 2, 2), "full"))
+        world.put("u@bob.test")
+        await world.relay.start()
+        await world.after(40 * MINUTE - 5)
+        assert world.poster.posted == []
+        await world.after(10)
+        assert len(world.poster.posted) == 1
+        assert b"452 4.2.2 full" in world.poster.posted[0][0]
+        await world.after(60 * MINUTE)
+        assert bob.probes == pytest.approx([0, 60, 1860, 2400, 4200, 6000], abs=3)
         assert len(world.poster.posted) == 1
         await world.relay.stop()
 

@@ -44,6 +44,8 @@ def test_the_last_delay_repeats(attempts, minutes):
         (claimed(), DEFERRED, State.DUE, MINUTE, False),
         (claimed(attempts=1), DEFERRED, State.DUE, 5 * MINUTE, False),
         (claimed(attempts=9, age=4 * HOUR), DEFERRED, State.DUE, 30 * MINUTE, True),
+        (claimed(attempts=9, age=4 * HOUR - 10 * MINUTE), DEFERRED, State.DUE, 10 * MINUTE, False),
+        (claimed(attempts=9, age=4 * HOUR - 1), DEFERRED, State.DUE, MINUTE, False),
         (claimed(attempts=9, age=5 * HOUR, is_warned=True), DEFERRED, State.DUE, 30 * MINUTE, False),
         (claimed(attempts=9, age=5 * DAY - MINUTE, is_warned=True), DEFERRED, State.DUE, MINUTE, False),
         (claimed(attempts=9, age=5 * DAY), DEFERRED, State.EXPIRED, None, False),

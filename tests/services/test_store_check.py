@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import errno
 import shutil
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ from typing import Any
 import pytest
 
 from posthouse.outcome import Refusal
-from posthouse.ports import DamagedContent
+from posthouse.ports import DamagedContent, StoreFault
 from posthouse.services.findings import Finding
 from posthouse.services.store_check import StoreCheck
 from posthouse.store import letters
@@ -374,6 +375,23 @@ async def test_removed_letters_and_removed_accounts_are_no_findings(drill: Drill
     carol = drill.accounts[CAROL]
     await drill.database.write(lambda tx: directory.remove_account(tx, carol))
     await sound(drill)
+
+
+@pytest.mark.parametrize("step", ["write", "sync"])
+async def test_what_a_failed_write_left_in_a_pack_is_no_damage_and_comes_to_no_mailbox(drill: Drill, step: str) -> None:
+    """The disk failed once, the letter was refused, and the server went on in another pack: until the next start a
+    torn record, or after a failed sync a whole one, lies behind what counts of the old pack."""
+    drill.disk.fail, drill.disk.torn = {step: errno.EIO}, 200
+    with pytest.raises(StoreFault):
+        await drill.deliver(BOB)
+    drill.disk.fail.clear()
+    await drill.deliver(BOB)
+    await sound(drill)
+    await mend(drill)
+    assert await drill.contents() == drill.kept
+    await drill.again()
+    await sound(drill)
+    assert await drill.contents() == drill.kept
 
 
 async def test_a_letter_that_nobody_can_place_is_put_where_it_is_seen(drill: Drill) -> None:

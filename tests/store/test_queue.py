@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import pytest
 
@@ -487,6 +487,54 @@ class _Nothing(dict):
 
 
 _NOTHING = _Nothing()
+
+
+def statements(desk: Desk, work: Callable[[], object]) -> list[str]:
+    """What runs for it, in order."""
+    seen: list[str] = []
+    desk.database.connection.trace_v2(1, lambda event: seen.append(event["sql"]))
+    work()
+    desk.database.connection.trace_v2(0, None)
+    return [sql for sql in seen if sql.startswith(("SELECT", "UPDATE", "DELETE", "INSERT"))]
+
+
+def test_a_sent_letter_leaves_the_queue_by_few_statements():
+    """Each statement makes the committer wait for the interpreter: ten of them for a letter were half of its cost."""
+    desk = Desk()
+    desk.put("u@bob.test")
+    (letter,) = desk.claim()
+    seen = statements(desk, lambda: desk.rule(letter, State.DELIVERED, OK))
+    # The recipient, the attempt, the count of the letter, the letter, its recipients, its history.
+    assert len(seen) == 6, seen
+
+
+def test_a_claim_looks_at_no_more_recipients_than_it_takes():
+    """In a queue of a million letters each recipient lies on a page of its own: a hundred were read to claim ten."""
+    desk = Desk()
+    for number in range(40):
+        desk.put(f"u{number}@bob.test")
+    looked_at: list[int] = []
+
+    def claim(tx) -> list[ClaimedLetter]:
+        rows = tx.rows
+
+        def watched(sql, **named):
+            looked_at.extend(named[name] for name in named if name == "n")
+            return rows(sql, **named)
+
+        tx.rows = watched
+        return queue.claim_due(tx, "bob.test", now=EPOCH, owner="me", leased_until=EPOCH + 900, max_letters=10)
+
+    assert len(desk.database.run(claim)) == 10
+    assert looked_at == [10]
+
+
+def test_a_claim_finds_its_letters_among_those_of_many_recipients():
+    desk = Desk()
+    for number in range(3):
+        desk.put(*(f"u{number}-{each}@bob.test" for each in range(30)))
+    claimed = desk.claim(n=2)
+    assert [len(letter.recipients) for letter in claimed] == [30, 30]
 
 
 def fill(desk: Desk, count: int) -> None:

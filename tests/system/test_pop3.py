@@ -17,6 +17,7 @@ from posthouse.mail.envelope import ForwardPath, ReversePath
 from posthouse.net.connection import READ_BOUND, WRITE_SLICE
 from posthouse.ports import Peer, StoreFault, Transaction
 from posthouse.protocol.sasl import client_exchange
+from posthouse.services import maildrop
 from posthouse.services.transaction import Client
 from tests.system.post import Post, open_post
 from tests.system.wire import Wire
@@ -181,6 +182,29 @@ async def test_what_comes_in_the_clear_behind_stls_is_not_heard(post: Post) -> N
         assert ((await wire.line()) or b"").startswith(b"+OK")
         await wire.start_tls()
         assert await wire.ask("PASS secret") == "-ERR USER comes before PASS"
+
+
+# --- a large maildrop -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("command", ["RETR 3", "TOP 3 0", "LIST 3", "UIDL 3", "DELE 3"])
+async def test_a_large_maildrop_is_listed_by_whatever_names_a_letter(
+    post: Post, monkeypatch: pytest.MonkeyPatch, command: str
+) -> None:
+    """STAT and NOOP alone list nothing; the first number does, and what comes in between is not in the session."""
+    monkeypatch.setattr(maildrop, "PAGE", 2)
+    await fill(post, *(letter(str(number)) for number in range(5)))
+    async with await opened(post) as wire:
+        assert await count(wire) == 5
+        await fill(post, letter("late"))
+        assert (await wire.ask("RSET")).startswith("+OK")
+        if command[:4] in ("RETR", "TOP "):
+            assert b"Subject: 2" in await wire.listing(command)
+        else:
+            assert (await wire.ask(command)).startswith("+OK")
+        assert await count(wire) == (4 if command == "DELE 3" else 5)
+    async with await opened(post) as wire:
+        assert await count(wire) == 6  # without QUIT nothing went
 
 
 # --- the lock -------------------------------------------------------------------------------------

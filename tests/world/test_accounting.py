@@ -9,8 +9,12 @@ from collections.abc import Awaitable, Callable
 import apsw
 import pytest
 
+from posthouse.outcome import Outcome
+from posthouse.protocol.smtp.client_outcomes import PROTOCOL_FAULT, Host
+from posthouse.protocol.smtp.client_transaction import MAY_BE_TWICE
+from posthouse.protocol.smtp.replies import Reply
 from posthouse.sim.machine import EPOCH
-from posthouse.sim.people import Found, Person
+from posthouse.sim.people import Found, Person, is_uncertain
 from posthouse.sim.play import Play
 from posthouse.sim.records import DATABASE, PACKS
 from posthouse.sim.station import Station, StationDown
@@ -20,6 +24,7 @@ from posthouse.sim.world import DAY, HOUR, MINUTE, World, run
 from tests.world.story import ALICE, BOB
 
 Break = Callable[[Play], None]
+HOST = Host("mail.bob.test", "192.0.2.2")
 
 
 class Scene:
@@ -137,7 +142,7 @@ ROWS = {
     "a letter came twice": (
         "bob",
         [COPY_PLACEMENT.replace("email,", "email + 1,", 1) + " WHERE uid = 1", COPY_EMAIL, COPY_DETAIL],
-        "came 2 times, with 0 reports, at most 1 may be",
+        "came 2 times, with 0 reports and 0 warnings, at most 1 may be",
     ),
     "a letter is in the wrong mailbox": (
         "bob",
@@ -229,9 +234,48 @@ def test_what_is_due_and_not_tried_is_found() -> None:
 
 def test_a_warning_that_does_not_come_is_found() -> None:
     async def breaking(scene: Scene) -> None:
-        change(scene.alices, f"UPDATE queue_recipient SET deadline_at = {EPOCH + scene.play.world.now - 60}")
+        await asyncio.sleep(3 * MINUTE)
+        change(scene.alices, f"UPDATE queue_recipient SET deadline_at = {EPOCH + scene.play.world.now - 120}")
 
     assert any("its sender should have been told at" in each for each in after(breaking))
+
+
+@pytest.mark.parametrize(
+    ("statements", "words"),
+    [
+        (["DELETE FROM placement"], "waits, and alice@alice.test has no warning of it"),
+        (
+            [COPY_PLACEMENT.replace("email,", "email + 1,", 1), COPY_EMAIL, COPY_DETAIL],
+            "came 2 times to alice@alice.test, at most 1 may be",
+        ),
+        (["UPDATE queue_recipient SET warn_at = due_at, deadline_at = due_at"], "0 reports and 2 warnings, at most 1"),
+    ],
+)
+def test_a_warning_that_is_missing_or_comes_twice_is_found(statements: list[str], words: str) -> None:
+    async def breaking(scene: Scene) -> None:
+        await asyncio.sleep(4 * HOUR)
+        assert await scene.findings() == []
+        change(scene.alices, *statements)
+        await asyncio.sleep(HOUR)
+
+    found = after(breaking)
+    assert any(words in each for each in found), found
+
+
+@pytest.mark.parametrize(
+    ("outcome", "may_be_twice"),
+    [
+        (HOST.silent("the host closed the connection"), False),
+        (HOST.silent(f"the host closed the connection {MAY_BE_TWICE}"), True),
+        (HOST.silent(f"a line that is no reply {MAY_BE_TWICE}", status=PROTOCOL_FAULT), True),
+        (HOST.said(Reply(451, None, (MAY_BE_TWICE,)), "the end of the content"), False),
+        (HOST.said(Reply(250, None, ("Accepted",)), "the end of the content"), False),
+    ],
+)
+def test_a_copy_is_excused_only_where_the_answer_to_the_whole_letter_is_missing(
+    outcome: Outcome, may_be_twice: bool
+) -> None:
+    assert is_uncertain(outcome) is may_be_twice
 
 
 @pytest.mark.parametrize(
@@ -360,5 +404,21 @@ def test_an_operator_learns_that_the_server_went_down() -> None:
         scene.alices.crash()
         with pytest.raises(StationDown):
             await asking
+
+    run(1, script)
+
+
+@pytest.mark.parametrize("pause", [0.0, 0.001])
+def test_a_store_that_is_being_closed_is_not_found_wrong(pause: float) -> None:
+    """A world once said so: a server was stopped while it was checked after its start."""
+
+    async def script(world: World) -> None:
+        scene = Scene(world)
+        await scene.begin()
+        checking = asyncio.create_task(scene.alices.findings())
+        await asyncio.sleep(pause)
+        assert await scene.alices.stop() == []
+        with pytest.raises(StationDown):
+            await checking
 
     run(1, script)

@@ -4,6 +4,8 @@
 from __future__ import annotations
 
 import asyncio
+import gc
+import warnings
 
 import pytest
 
@@ -118,6 +120,36 @@ def test_what_belongs_to_a_life_ends_with_it(loop: WorldLoop) -> None:
     assert said == ["work", "help", "work"]
     assert life.tasks == {}
     assert loop.faults == []
+
+
+def test_a_life_that_ends_while_the_loop_stands_still_leaves_nothing_behind(loop: WorldLoop) -> None:
+    """Clean-up that begins a task found no loop, or another one, and its coroutine was left over."""
+    life = Life("somebody", "192.0.2.1")
+    cleaned: list[str] = []
+
+    async def work() -> None:
+        try:
+            await asyncio.sleep(1000)
+        finally:
+            cleaned.append("began")
+            await asyncio.shield(asyncio.ensure_future(late()))
+
+    async def late() -> None:
+        cleaned.append("after the end")
+
+    async def main() -> None:
+        loop.create_task(work(), context=life.context)
+        await asyncio.sleep(1)
+
+    loop.run(main())
+    asyncio.set_event_loop(None)  # as it is after any asynchronous test
+    with warnings.catch_warnings(record=True) as left:
+        warnings.simplefilter("always")
+        loop.end(life)
+        gc.collect()
+    assert [str(each.message) for each in left] == []
+    assert cleaned == ["began"]
+    assert life.tasks == {}
 
 
 def test_a_task_that_dies_unseen_is_a_fault(loop: WorldLoop) -> None:

@@ -23,6 +23,8 @@ from posthouse.services.maildrop import UNIQUE_ID, Letter, MaildropInUse, Maildr
 from posthouse.telemetry import Log, Metrics
 
 MAX_TARPIT = 10.0  # seconds; see edges/smtp.py
+# What names letters by their numbers: the totals of a large mailbox are known without them.
+NUMBERED = (event_types.Retr, event_types.Dele, event_types.Top, event_types.List, event_types.Uidl)
 LANGUAGES = {"en": "English"}  # of the replies (RFC 6856 §3)
 
 
@@ -76,6 +78,8 @@ class Pop3Session:
             self.engine.err("A fault of this server, try again later", "SYS/TEMP")
 
     async def _answer(self, event: Event) -> None:
+        if isinstance(event, NUMBERED) and not self._maildrop.is_listed:
+            await self._maildrop.read_list()
         match event:
             case event_types.Retr():
                 letter = await self._maildrop.retrieve(event.number)

@@ -16,6 +16,7 @@ from posthouse.protocol.pop3.client import Answer, Challenge, Pop3Client
 
 SECONDS = 60.0  # until the other server must have said something
 READ = 256 * 1024  # octets at a time
+MAX_DIGITS = 10  # of a letter's number: servers count in 32 bits
 
 
 class SourceFault(Exception):  # noqa: N818 - as StoreFault
@@ -33,6 +34,8 @@ class Pop3Source:
             self._socket: socket.socket = socket.create_connection((host, port), SECONDS)
         except OSError as error:
             raise SourceFault(f"{host}:{port}: {error.strerror or error}") from None
+        except ValueError:  # Python's codec for names has its own errors
+            raise SourceFault(f"{host!r} is no name of a host") from None
         try:
             if tls == "implicit":
                 self._secure()
@@ -55,10 +58,12 @@ class Pop3Source:
             self._hear("the login")
             engine.sizes()
             for line in (self._hear("LIST").body or b"").splitlines():
-                number = line.split(b" ")[0]
-                if number.isdigit():
+                number = line.split(b" ", 1)[0]
+                if number.isdigit() and len(number) <= MAX_DIGITS:
                     engine.retrieve(int(number))
                     yield self._hear(f"RETR {int(number)}").body or b""
+                else:
+                    raise SourceFault(f"{self._host} lists letters in a way that nobody understands")
             engine.quit()
             self._hear("QUIT")
         finally:
@@ -73,7 +78,9 @@ class Pop3Source:
                     case Answer() as answer if answer.is_ok:
                         return answer
                     case Answer() as answer:
-                        raise SourceFault(f"{self._host} refuses {what}: {answer.text or 'it does not say why'}")
+                        raise SourceFault(
+                            f"{self._host} refuses {what}: {_shown(answer.text) or 'it does not say why'}"
+                        )
                     case Signal.START_TLS:
                         self._secure()
                         self._engine.tls_started()
@@ -101,6 +108,11 @@ class Pop3Source:
             raise SourceFault(f"{self._host} did not answer within {SECONDS:.0f} seconds") from None
         except (OSError, RemoteProtocolError, LocalProtocolError) as error:
             raise SourceFault(f"{self._host}: {error}") from None
+
+
+def _shown(text: str) -> str:
+    """Without what would drive the terminal that it is printed on."""
+    return "".join(char if char.isprintable() else "?" for char in text)
 
 
 def tls_context(*, is_verified: bool) -> ssl.SSLContext:

@@ -21,6 +21,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
+from typing import Annotated
 
 import msgspec
 
@@ -47,21 +48,28 @@ STEP = 1 << 20  # octets read, hashed and written at once: little memory, and a 
 
 _Read = dict[Path, tuple[str, int]]  # files that were read: SHA-256 and size
 
+# What a manifest may say: numbers are counts, and names lead nowhere but into the folder of backups.
+_Count = Annotated[int, msgspec.Meta(ge=0, le=(1 << 63) - 1)]
+_Moment = Annotated[float, msgspec.Meta(ge=0, le=1e11)]  # seconds; some three thousand years
+_Digest = Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{64}$")]
+_Generation = Annotated[str, msgspec.Meta(pattern="^[0-9]{8}T[0-9]{6}Z$")]
+_StretchName = Annotated[str, msgspec.Meta(pattern="^[0-9]{15}-[0-9]{15}-[0-9a-f]+$")]
+
 
 class Stretch(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A part of a pack, in the file packs/`name`. `digest`: SHA-256 in hexadecimal."""
 
-    name: str
-    offset: int
-    size: int
-    digest: str
+    name: _StretchName
+    offset: _Count
+    size: _Count
+    digest: _Digest
 
 
 class PackEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The first `size` octets of a pack. Its stretches say less where the house had lost some of it."""
 
-    number: int
-    size: int
+    number: _Count
+    size: _Count
     stretches: list[Stretch]
 
     @property
@@ -74,8 +82,8 @@ class FileEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """`path`: within the data directory; an absolute one lies outside of it. `digest` also names the copy."""
 
     path: str
-    size: int
-    digest: str
+    size: _Count
+    digest: _Digest
 
 
 class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -85,17 +93,17 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """
 
     format: int
-    generation: str
+    generation: _Generation
     version: str
     house: str
     hostname: str
-    taken_at: float
-    ended_at: float
-    accounts: int
-    letters: int
-    queued: int
-    octets: int
-    copied: int
+    taken_at: _Moment
+    ended_at: _Moment
+    accounts: _Count
+    letters: _Count
+    queued: _Count
+    octets: _Count
+    copied: _Count
     database: FileEntry
     files: list[FileEntry]
     packs: list[PackEntry]

@@ -2,7 +2,7 @@
 """The INBOX as POP3 wants it: one session at a time, numbered letters, deletions that happen at the end (RFC 1939).
 
 Invariant: letters keep their numbers while the maildrop is open; nothing is removed but by `commit`. The lock lives
-in memory and ends with the session: a login writes nothing.
+in memory and ends with the session: a login writes nothing, and reads the list of a large mailbox only when asked.
 """
 
 from __future__ import annotations
@@ -17,14 +17,15 @@ from posthouse.ports import BlobStore, Change, ChangeBus, Clock, Database, Store
 from posthouse.services.directory import Account
 from posthouse.store import letters, messages
 from posthouse.store.letters import StoredLetter
-from posthouse.store.messages import Maildrop
+from posthouse.store.messages import Maildrop, Opening
 from posthouse.store.uidset import from_uids, parts
 
 # Rows of the next letters read with the one that is asked for: clients fetch in order, and a visit to the reader
 # thread costs more than the rows. Each row is some hundred octets.
 READ_AHEAD = 20
 
-# Letters listed in one visit to the reader, which others wait for meanwhile: some ten milliseconds.
+# Letters listed in one visit to the reader, which others wait for meanwhile: some ten milliseconds. A mailbox of more
+# is opened with its totals alone: programs that only want to know whether there is mail ask for nothing else.
 PAGE = 20_000
 # Letters of closed maildrops whose lists are kept, at 24 octets each: programs that look every few minutes into a
 # large mailbox cost what is new in it, not what is there. 36 MB of the 2 GB that a small machine has.
@@ -48,6 +49,10 @@ class MaildropInUse(Refusal):
 
     def __init__(self) -> None:
         super().__init__(IN_USE, "Another session is using this maildrop")
+
+
+def no_mailbox() -> Refusal:
+    return Refusal(Status(5, 2, 1), "This account has no mailbox any more")
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,45 +79,47 @@ class Maildrops:
         self._kept_letters = 0
 
     async def open(self, account: Account) -> OpenMaildrop:
-        """Lock and list the INBOX without reading a letter. Raises MaildropInUse."""
+        """Lock the INBOX, and list it unless it is large, without reading a letter. Raises MaildropInUse."""
         if account.id in self._open:
             raise MaildropInUse
         self._open.add(account.id)
         try:
-            found = await self._list(account.inbox)
+            found = await self._look(account.inbox)
         except BaseException:
             self._open.discard(account.id)
             raise
         if found is None:
             self._open.discard(account.id)
-            raise Refusal(Status(5, 2, 1), "This account has no mailbox any more")
+            raise no_mailbox()
         return OpenMaildrop(self, account, found)
 
-    async def _list(self, mailbox: int) -> Maildrop | None:
-        """What is there, as the last session left it with what is new, or read anew."""
+    async def _look(self, mailbox: int) -> Opening | None:
+        """What is there, as the last session left it with what is new, or as the mailbox's row tells it."""
         known = self._take(mailbox)
         if known is not None:
             new = await self.database.read(partial(messages.newcomers, known=known, limit=PAGE))
             if new is not None:
                 known.extend(new)
-                return known
-        return await self._read(mailbox)
+                return Opening(known.uids[-1] + 1 if len(known) else 1, len(known), known.octets, known)
+        return await self.database.read(partial(messages.opening, mailbox=mailbox, limit=PAGE))
 
-    async def _read(self, mailbox: int) -> Maildrop | None:
-        """Page by page, so that a huge mailbox keeps nobody else waiting. What is removed or comes in between two
-        pages may be listed or not, as in any session that begins a moment earlier or later."""
-        drop = await self.database.read(lambda reader: messages.maildrop(reader, mailbox, limit=PAGE))
-        if drop is None:
-            return None
-        size = len(drop)
-        while size == PAGE:
-            after = drop.uids[-1]
-            page = await self.database.read(partial(messages.maildrop, mailbox=mailbox, after=after, limit=PAGE))
+    async def read_list(self, mailbox: int, below: int) -> Maildrop | None:
+        """All letters with a UID below this one, page by page, so that a huge mailbox keeps nobody else waiting. None:
+        there is no such mailbox any more."""
+        listed: Maildrop | None = None
+        while True:
+            after = 0 if listed is None else listed.uids[-1]
+            page = await self.database.read(
+                partial(messages.maildrop, mailbox=mailbox, after=after, below=below, limit=PAGE)
+            )
             if page is None:
                 return None
-            size = len(page)
-            drop.extend(page)
-        return drop
+            if listed is None:
+                listed = page
+            else:
+                listed.extend(page)
+            if len(page) < PAGE:
+                return listed
 
     def release(self, account: int, drop: Maildrop | None = None) -> None:
         """End the lock; `drop` is how the mailbox is left, where that is known."""
@@ -134,20 +141,39 @@ class Maildrops:
 
 
 class OpenMaildrop:
-    """One session's view. Numbers begin at 1."""
+    """One session's view. Numbers begin at 1. All but `stat`, `reset` and `commit` want it listed: see `read_list`."""
 
-    def __init__(self, drops: Maildrops, account: Account, drop: Maildrop) -> None:
+    def __init__(self, drops: Maildrops, account: Account, opening: Opening) -> None:
         self._drops = drops
         self._account = account
-        self._drop = drop
-        self._octets = drop.octets  # of the letters that are not marked
+        self._opening = opening
+        self._listed = opening.drop
+        self._octets = opening.octets  # of the letters that are not marked
         self._deleted: set[int] = set()
         self._ahead: dict[int, StoredLetter | None] = {}
         self._is_released = False
-        self._left: Maildrop | None = drop  # as the mailbox is when the session ends; None: nobody knows
+        self._left = opening.drop  # as the mailbox is when the session ends; None: nobody knows
+
+    @property
+    def is_listed(self) -> bool:
+        return self._listed is not None
+
+    async def read_list(self) -> None:
+        """Number the letters that were there at the login. One that another program has removed since then is not
+        among them, so the totals that were told before may be higher. Raises Refusal when the mailbox has gone."""
+        listed = await self._drops.read_list(self._account.inbox, self._opening.uid_next)
+        if listed is None:
+            raise no_mailbox()
+        self._listed = self._left = listed
+        self._octets = listed.octets
+
+    @property
+    def _drop(self) -> Maildrop:
+        assert self._listed is not None, "the session lists before it asks for letters"
+        return self._listed
 
     def __len__(self) -> int:
-        return len(self._drop)
+        return self._opening.total if self._listed is None else len(self._listed)
 
     def numbers(self) -> Sequence[int]:
         """Of the letters that are not marked as deleted."""
@@ -156,7 +182,7 @@ class OpenMaildrop:
 
     def stat(self) -> tuple[int, int]:
         """How many letters, how many octets."""
-        return len(self._drop) - len(self._deleted), self._octets
+        return len(self) - len(self._deleted), self._octets
 
     def sizes(self) -> Iterable[tuple[int, int]]:
         """(number, octets), for LIST."""
@@ -211,11 +237,13 @@ class OpenMaildrop:
     def reset(self) -> None:
         """Unmark everything (RSET)."""
         self._deleted.clear()
-        self._octets = self._drop.octets
+        self._octets = self._opening.octets if self._listed is None else self._listed.octets
 
     async def commit(self) -> int:
         """Remove what is marked, durably; how many. Raises StoreFault: some of it, or nothing, is removed then."""
         account, drops = self._account, self._drops
+        if not self._deleted:
+            return 0
         self._left = None
         uids = from_uids(self._drop.uids[number - 1] for number in self._deleted)
         try:
@@ -225,9 +253,8 @@ class OpenMaildrop:
                 )
                 await drops.database.write(removing)
         finally:
-            if uids:
-                drops.bus.publish(Change("account", account.id))
-        self._left = self._drop.without([number - 1 for number in self._deleted]) if uids else self._drop
+            drops.bus.publish(Change("account", account.id))
+        self._left = self._drop.without([number - 1 for number in self._deleted])
         return len(self._deleted)
 
     def release(self) -> None:

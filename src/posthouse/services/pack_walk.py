@@ -18,6 +18,7 @@ from posthouse.ports import BlobLocation, Clock, Database, Reader, StoreFault, W
 from posthouse.store import damage
 from posthouse.store.blobs import ledger
 from posthouse.store.blobs.inspection import OpenedPack
+from posthouse.store.blobs.ledger import PackState
 from posthouse.store.blobs.packs import PackStore
 from posthouse.store.blobs.record import Damage, PackKind, Record, RecordKind, scan
 from posthouse.store.damage import PlacedBlob
@@ -263,12 +264,15 @@ def _acknowledged(reader: Reader, number: int) -> int | None:
     """Where the octets of a pack end that count; None: all of them do.
 
     What lies behind the tail of the growing pack is on its way, or was never acknowledged; so is all of a pack that
-    no row knows.
+    no row knows. A pack that was left because its disk failed has a tail too, until it is cut at the next start.
     """
     state = ledger.load_state(reader)
     if state.pack == number:
         return state.tail
-    return None if ledger.has_pack(reader, number) or ledger.is_referred(reader, number) else 0
+    row = ledger.find_pack(reader, number)
+    if row is not None and row.state is PackState.TO_BE_CUT:
+        return row.size
+    return None if row is not None or ledger.is_referred(reader, number) else 0
 
 
 @dataclass(slots=True)

@@ -73,10 +73,14 @@ _DOVECOT_PBKDF2 = "{PBKDF2}$1$"  # then salt$rounds$hex, PBKDF2 with HMAC-SHA-1
 # the name of an account can have its hash verified as often as he tries to log in.
 MAX_ARGON2_MEMORY = 256 * 1024  # KiB
 MAX_ARGON2_WORK = 2 * 1024 * 1024  # KiB times passes
+MAX_ARGON2_LANES = 16  # each is a thread of its own; other servers make 1 to 8
 MAX_ROUNDS = 3_000_000
 MAX_BCRYPT_COST = 15  # a power of two
-_ROUNDS = re.compile(r"(?:\$[56]\$rounds=|\$pbkdf2[^$]*\$|\{PBKDF2[^}]*\}(?:\$1\$[^$]*\$)?)([0-9]+)\$", re.IGNORECASE)
-_BCRYPT_COST = re.compile(r"\$2[a-z]?\$([0-9]+)\$")
+MAX_DIGITS = 10  # of a count; longer ones are too large in any case
+MAX_DIGEST = 64  # octets: PBKDF2 does all of its rounds for every 20 of them, and Dovecot keeps 20
+# Where rounds stand, whatever stands there: libpass also takes +5, 5_0 and digits of other scripts for numbers.
+_ROUNDS = re.compile(r"(?:\$[56]\$rounds=|\$pbkdf2[^$]*\$|\{PBKDF2[^}]*\}(?:\$1\$[^$]*\$)?)([^$]*)", re.IGNORECASE)
+_BCRYPT_COST = re.compile(r"\$2[a-z]?\$([^$]*)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,7 +160,7 @@ class Passwords:
     def _verify_argon2(self, stored: str, password: str) -> bool:
         try:
             return self._hasher.verify(stored, password.encode())
-        except (VerificationError, InvalidHashError):
+        except (VerificationError, InvalidHashError, UnicodeEncodeError):  # the last: of a hash that is not ASCII
             return False
 
 
@@ -164,8 +168,9 @@ def check_imported(text: str) -> str:
     """A hash from another server, in the form in which it is kept. Raises Refusal when it cannot be verified here."""
     stored = text.strip()
     if not _is_affordable(_without_prefix(stored)):
-        raise Refusal(INVALID_ARGUMENTS, "verifying this password hash would take too long; set a new password")
-    if is_argon2(stored) or _dovecot_pbkdf2(stored) is not None:
+        text = "verifying this password hash would take too long, or its cost cannot be read; set a new password"
+        raise Refusal(INVALID_ARGUMENTS, text)
+    if stored.isascii() and (is_argon2(stored) or _dovecot_pbkdf2(stored) is not None):
         return stored
     try:
         scheme = _IMPORTED.identify(_without_prefix(stored))
@@ -186,11 +191,20 @@ def _is_affordable(stored: str) -> bool:
             cost = extract_parameters(stored)
         except InvalidHashError:
             return True  # it is never right, and known to be so at once
-        return cost.memory_cost <= MAX_ARGON2_MEMORY and cost.memory_cost * cost.time_cost <= MAX_ARGON2_WORK
+        return (
+            cost.memory_cost <= MAX_ARGON2_MEMORY
+            and cost.memory_cost * cost.time_cost <= MAX_ARGON2_WORK
+            and cost.parallelism <= MAX_ARGON2_LANES
+        )
     rounds, bcrypt = _ROUNDS.match(stored), _BCRYPT_COST.match(stored)
-    return (rounds is None or int(rounds[1][:20]) <= MAX_ROUNDS) and (
-        bcrypt is None or int(bcrypt[1][:20]) <= MAX_BCRYPT_COST
+    return (rounds is None or _is_at_most(rounds[1], MAX_ROUNDS)) and (
+        bcrypt is None or _is_at_most(bcrypt[1], MAX_BCRYPT_COST)
     )
+
+
+def _is_at_most(text: str, most: int) -> bool:
+    """Whether it is a number in plain digits, and no larger."""
+    return text.isascii() and text.isdigit() and len(text) <= MAX_DIGITS and int(text) <= most
 
 
 def is_argon2(stored: str) -> bool:
@@ -224,4 +238,4 @@ def _dovecot_pbkdf2(stored: str) -> tuple[bytes, int, bytes] | None:
         salt, rounds, digest = parts[0].encode(), int(parts[1]), bytes.fromhex(parts[2])
     except (IndexError, ValueError):
         return None
-    return (salt, rounds, digest) if rounds > 0 and digest and len(parts) == 3 else None
+    return (salt, rounds, digest) if rounds > 0 and 0 < len(digest) <= MAX_DIGEST and len(parts) == 3 else None

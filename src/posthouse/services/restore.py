@@ -70,12 +70,8 @@ class Unpacking:
         if path.is_absolute():
             target = self._folder / OUTSIDE / f"{number:02d}-{path.name}"
             self._done.outside[entry.path] = target
-        elif ".." in path.parts:
-            raise ArchiveFault(
-                f"{entry.path}: a name that leads out of the data directory; the backup was tampered with"
-            )
         else:
-            target = self._folder / path
+            target = self._inside(path)
         self._disk.make_folder(target.parent)
         self._write(target, [view])
 
@@ -86,8 +82,13 @@ class Unpacking:
         view = self._read(path)
         if view is None or len(view) != entry.size:
             raise ArchiveFault(f"{path}: is not there whole; use another generation (--generation)")
-        if self._write(self._folder / entry.path, steps(view)) != entry.digest:
+        if self._write(self._inside(PurePosixPath(entry.path)), steps(view)) != entry.digest:
             raise ArchiveFault(f"{path}: its octets have changed since then; use another generation (--generation)")
+
+    def _inside(self, path: PurePosixPath) -> Path:
+        if path.is_absolute() or ".." in path.parts:
+            raise ArchiveFault(f"{path}: a name that leads out of the data directory; the backup was tampered with")
+        return self._folder / path
 
     def _unpack_pack(self, pack: PackEntry) -> None:
         if pack.held < pack.size:

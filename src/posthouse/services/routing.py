@@ -8,6 +8,7 @@ waiting helps. Mail is never sent to this very host, nor to one less preferred t
 from __future__ import annotations
 
 import ipaddress
+import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -17,6 +18,7 @@ from posthouse.ports import Entropy, IPAddress, MxRecord, NameNotFound, Resolver
 from posthouse.store.queue_rows import SMART_HOST
 
 SMTP_PORT = 25
+_PORT = re.compile(r"[0-9]{1,5}")
 MAX_MX_HOSTS = 10  # beyond the tenth mail host nobody has a working one; each costs a look-up
 MAX_ADDRESSES_PER_HOST = 6  # §5.1 asks for at least two; three of each family
 MAX_TARGETS = 12  # each may take five minutes to time out, and a worker is busy meanwhile
@@ -52,7 +54,7 @@ class StaticRoute:
         host, colon, port = text.rpartition(":")
         if not colon or text.endswith("]") or (":" in host and not host.startswith("[")):
             host, port = text, str(SMTP_PORT)
-        if not host or not port.isdigit() or not 0 < int(port) < 65536:
+        if not host or not _PORT.fullmatch(port) or not 0 < int(port) < 65536:
             raise ValueError('write "host:port", for example "127.0.0.1:2626" or "mail.example.test:587"')
         tls = fields.get("tls") or "opportunistic"
         return cls(host.strip("[]"), int(port), tls, fields.get("username"), fields.get("password"))

@@ -84,8 +84,9 @@ def rule(
     """What becomes of a recipient after an outcome.
 
     A deferred one is due again after the schedule's delay, but once more exactly when it expires: every letter
-    gets its last attempt at the end of its time, not up to half an hour before. `is_attempt` False: its
-    destination is down and nothing was tried for it alone; its own time stays.
+    gets its last attempt at the end of its time, not up to half an hour before. So it is when its sender is to be
+    warned, who is told in time and of what the host said a moment ago; only within the shortest delay nothing is
+    tried twice. `is_attempt` False: its destination is down and nothing was tried for it alone; its own time stays.
     """
     if outcome.is_delivered:
         return Ruled(recipient, Ruling(recipient.id, State.DELIVERED, outcome, is_attempt=is_attempt))
@@ -105,6 +106,8 @@ def rule(
     due_at = recipient.due_at
     if is_attempt:
         due_at = min(now + schedule.delay(recipient.attempts + 1), recipient.expires_at)
+        if recipient.warn_at is not None and not is_warning:
+            due_at = min(due_at, max(recipient.warn_at, now + schedule.delay(1)))
     ruling = Ruling(
         recipient=recipient.id,
         state=State.DUE,

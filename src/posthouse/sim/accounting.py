@@ -19,7 +19,7 @@ from posthouse.mail.header import scan_header
 from posthouse.outcome import EXPIRED
 from posthouse.sim.ledger import Finding, Ledger, bare
 from posthouse.sim.people import Sent, is_uncertain
-from posthouse.sim.punctuality import report_time
+from posthouse.sim.punctuality import GRAIN, report_time
 from posthouse.sim.records import Records
 from posthouse.sim.strangers_client import SMUGGLED_ID, SentLetter
 from posthouse.store.messages import unique_id
@@ -42,7 +42,8 @@ class Fates:
 
     copies: dict[Key, dict[str, None]] = field(default_factory=dict)
     waiting: dict[Key, int] = field(default_factory=dict)
-    reports: dict[Key, dict[str, str]] = field(default_factory=dict)  # final ones -> who has them
+    reports: dict[Key, dict[str, None]] = field(default_factory=dict)  # final ones, by their own Message-IDs
+    warnings: dict[Key, dict[str, None]] = field(default_factory=dict)  # reports of a delay, in the same way
     unread: dict[str, None] = field(default_factory=dict)  # letters of which a report came back: nobody is told then
     findings: list[Finding] = field(default_factory=list)
 
@@ -84,6 +85,9 @@ class Accountant:
                     self._settle(account, fates, doubts, sent, recipient, target)
         for each in self._strange.values():
             self._settle_strange(account, fates, each)
+        self._settle_reports(account, fates, doubts)
+        for server, rows in records.items():
+            fates.findings += self._unwarned(fates, server, rows)
         return account
 
     # --- where everything is ----------------------------------------------------------------------
@@ -172,10 +176,23 @@ class Accountant:
         if owner != sent.sender and sent.sender not in self._ledger.disabled:
             fates.findings.append(Finding(f"{owner} has a report for {sent.sender} about <{about}>", about))
         for each in facts.report.recipients:
-            if each.action is Action.FAILED:
-                fates.reports.setdefault((about, each.final_recipient), {})[name] = owner
+            told = fates.reports if each.action is Action.FAILED else fates.warnings
+            told.setdefault((about, each.final_recipient), {})[facts.message_id] = None
             if wrong := _told_too_soon(facts, each):
                 fates.findings.append(Finding(f"{each.final_recipient} of <{about}>: {wrong}", about))
+
+    def _unwarned(self, fates: Fates, server: str, rows: Records) -> Iterator[Finding]:
+        """Recipients in the queue whose sender counts as warned, and has no warning."""
+        for row in rows.queue:
+            message_id = bare(row.message_id)
+            sent = self._ledger.letters.get(message_id)
+            is_warned = row.reverse_path and row.deadline_at >= row.expires_at - GRAIN
+            if not is_warned or row.state == "claimed" or sent is None or row.result is None:
+                continue
+            is_told = (message_id, row.address) in fates.warnings or message_id in fates.unread
+            if not is_told and sent.sender not in self._ledger.disabled:
+                text = f"{server}: {row.address} of <{message_id}> waits, and {sent.sender} has no warning of it"
+                yield Finding(text, message_id)
 
     # --- what may be twice ------------------------------------------------------------------------
 
@@ -202,10 +219,10 @@ class Accountant:
         if copies + reports and not may_be and not is_waiting:
             account.findings.append(Finding(f"{what} was not accepted, and came all the same", message_id))
         room = max(1, may_be) + sum(doubts.get(key, 0) for key in keys)
-        if copies > room or reports > room:
-            account.findings.append(
-                Finding(f"{what} came {copies} times, with {reports} reports, at most {room} may be", message_id)
-            )
+        warnings = max(len(fates.warnings.get(key, ())) for key in keys)
+        if max(copies, reports, warnings) > room:
+            came = f"{what} came {copies} times, with {reports} reports and {warnings} warnings"
+            account.findings.append(Finding(f"{came}, at most {room} may be", message_id))
         elif copies > 1:
             account.duplicates += copies - 1
         if copies and reports and room < 2:
@@ -223,6 +240,17 @@ class Accountant:
             account.dropped += 1
         else:
             account.findings.append(Finding(f"{what} is lost", message_id))
+
+    def _settle_reports(self, account: Account, fates: Fates, doubts: Mapping[Key, int]) -> None:
+        """A report on its way to another server may come twice as any letter may."""
+        for (message_id, owner), names in fates.copies.items():
+            if message_id in self._ledger.letters or message_id in self._strange or len(names) < 2:
+                continue
+            room = 1 + doubts.get((message_id, owner), 0)
+            account.duplicates += len(names) - 1
+            if len(names) > room:
+                text = f"the report <{message_id}> came {len(names)} times to {owner}, at most {room} may be"
+                account.findings.append(Finding(text, message_id))
 
     def _is_left_out(self, recipient: str, target: str) -> bool:
         """An alias reaches those of its targets that are not disabled."""

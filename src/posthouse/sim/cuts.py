@@ -15,6 +15,7 @@ import traceback
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
+from enum import StrEnum
 from pathlib import Path
 from random import Random
 
@@ -32,12 +33,13 @@ from posthouse.store.databases.sqlite import DATABASE_FILE
 # Recording a workload takes as long as some ten cuts, so it is shared; numbers stay short.
 CUTS_PER_WORKLOAD = 500
 BURSTS = 12  # about 300 sync points
-SHARE_AT_SYNCS = 0.8  # of the cuts, where there are more sync points than that
+# Then no other burst begins: one and the last stop come to less than a hundred, so that each sync point has its cut.
+ENOUGH_SYNCS = 320
 SECOND_CUTS = 0.2  # share of the cuts after which the power goes again during recovery
 AFTERLIVES = 0.15  # share of the cuts after which the server works on, stops, and is looked at once more
 AFTER_BURSTS = 2
 CUTS_PER_CLEANING = 10
-PIECE = 50  # cuts that a worker process plays at a time: progress is seen, and the recording is paid for
+PIECE = 125  # cuts that a worker process plays at a time: progress is seen, and the recording is paid for
 QUEUE_DAYS = 7  # longer than the queue keeps a letter
 
 
@@ -48,7 +50,7 @@ class Recording:
     """A workload's log, walked through once, with the disk, the promises and the commits at each point."""
 
     def __init__(self, seed: str, folder: Path, *, bursts: int = BURSTS) -> None:
-        played = record(seed, folder, bursts=bursts)
+        played = record(seed, folder, bursts=bursts, enough_syncs=ENOUGH_SYNCS)
         self.log, self.times, self.trouble = played.log, played.times, played.trouble
         self.syncs = [n for n, entry in enumerate(self.log) if isinstance(entry, Synced | FolderSynced)]
         self.position = 0
@@ -75,24 +77,32 @@ class Recording:
         return self.times[self.position - 1] if self.position else 0.0
 
 
+class Moment(StrEnum):
+    BEFORE_SYNC = "a sync had not come back"
+    AFTER_SYNC = "a sync had just come back"
+    ANY = "anywhere"
+
+
 @dataclass(frozen=True, slots=True)
 class Cut:
     number: int
     position: int  # entries of the log that were done
+    moment: Moment
     rule: Rule
     chance: Random
 
 
 def plan(number: int, log: list[Entry], syncs: list[int]) -> Cut:
-    """Where a cut comes: right before or right after a sync point, or anywhere."""
+    """Where a cut comes: each sync point has one, right before it or right after it; the others come anywhere."""
     chance = Random(f"{number}/cut")  # noqa: S311 - reproducible on purpose
     index = number % CUTS_PER_WORKLOAD
-    at_syncs = min(len(syncs), int(CUTS_PER_WORKLOAD * SHARE_AT_SYNCS))
-    if index < at_syncs:
-        position = syncs[index * len(syncs) // at_syncs] + chance.randrange(2)
+    if index < len(syncs):
+        is_done = chance.randrange(2)
+        position = syncs[index] + is_done
+        moment = Moment.AFTER_SYNC if is_done else Moment.BEFORE_SYNC
     else:
-        position = chance.randint(0, len(log))
-    return Cut(number, position, chance.choice(list(Rule)), chance)
+        position, moment = chance.randint(0, len(log)), Moment.ANY
+    return Cut(number, position, moment, chance.choice(list(Rule)), chance)
 
 
 def play(first: int, count: int) -> Outcome:
@@ -128,7 +138,8 @@ def one_cut(cut: Cut, recording: Recording, target: Path, survived: Counter[str]
     home = target / "cut"
     home.mkdir()
     image.write(home / "1")
-    survived[f"a cut by the rule of {cut.rule}"] += 1
+    survived[f"by the rule of {cut.rule}"] += 1
+    survived[f"where {cut.moment}" if cut.moment is not Moment.ANY else cut.moment.value] += 1
     wrong = check_database(home / "1", recording.commits.states, recording.promised)
     if cut.chance.random() < SECOND_CUTS:
         survived["a second cut during recovery"] += 1

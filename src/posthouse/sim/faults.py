@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Full and broken disks: a workload in which one operation fails, and then every other one in its turn.
 
-Invariant checked: nothing that was accepted is lost, nothing that was refused is there, the server goes on or refuses
-clearly, and once the disk is well again it works without a restart. And should the power go after the fault, what was
-accepted is there all the same, although a failed sync may have dropped what it was to write.
+Invariant checked: nothing that was accepted is lost, nothing that was refused is there, a refusal says 452 or 451 (try
+again later), and once the disk is well again the server works without a restart. And should the power go after the
+fault, what was accepted is there all the same, although a failed sync may have dropped what it was to write.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from random import Random
 
+from posthouse.outcome import SYSTEM_FAULT, SYSTEM_FULL, Status
 from posthouse.ports import StoreFault
 from posthouse.sim.disklog import Entry, Noted
 from posthouse.sim.image import DiskState, Luck, Rule
@@ -137,6 +138,7 @@ class Trial:
             await workload.day(number, BURSTS)
         self.operations = self.gate.seen
         self.gate.is_shut = True  # a fault whose turn has not come yet comes no more
+        self.wrong += [f"refused with {each}" for each in workload.refusals if each.status not in self._answers()]
         workload.trouble.clear()
         premises.outside.mood = 1.0
         await workload.burst()
@@ -149,6 +151,10 @@ class Trial:
         await premises.start()
         again = await premises.inside(judge(premises.house, self.promises))
         self.wrong += [f"after a restart: {text}" for text in again]
+
+    def _answers(self) -> tuple[Status, ...]:
+        """What may be said while it fails: 451, and that there is no space only where there is none (452)."""
+        return (SYSTEM_FAULT, SYSTEM_FULL) if self.manner.error == errno.ENOSPC else (SYSTEM_FAULT,)
 
     def cut(self, home: Path) -> list[str]:
         """The same, with a power cut some time after the fault."""

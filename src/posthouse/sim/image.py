@@ -83,7 +83,7 @@ class _File:
     durable: bytearray = field(default_factory=bytearray)
     changes: list[Change] = field(default_factory=list)  # not synced yet
     doubtful: int = 0  # how many of them a failed sync may have dropped
-    is_new: bool = True  # its name was made after the last sync
+    is_new: bool = True  # no journal has it yet
 
     @property
     def has_grown(self) -> bool:
@@ -168,8 +168,7 @@ class DiskState:
 
     def _sync(self, file: _File) -> None:
         if self.rule is Rule.JOURNAL and (file.is_new or file.has_grown):
-            self._settle_names(self._names)
-            self._names = []
+            self._commit_journal()
         file.is_new = False
         if file.doubtful:
             _sync_after_failure(file)
@@ -180,8 +179,7 @@ class DiskState:
 
     def _sync_folder(self, folder: int) -> None:
         if self.rule is Rule.JOURNAL:
-            self._settle_names(self._names)
-            self._names = []
+            self._commit_journal()
             return
         left: list[NameChange] = []
         for change in self._names:
@@ -194,6 +192,14 @@ class DiskState:
                     else:
                         left.append(change)
         self._names = left
+
+    def _commit_journal(self) -> None:
+        """All changes of names so far. What it knows of a file already, the file's next sync does not write again."""
+        self._settle_names(self._names)
+        for change in self._names:
+            if isinstance(change, Created):
+                self._files[change.file].is_new = False
+        self._names = []
 
     def _half_renamed(self, change: Renamed, folder: int) -> list[NameChange]:
         """Between two folders: the one that is synced shows it, the other does so when it is synced too."""

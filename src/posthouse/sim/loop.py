@@ -163,8 +163,17 @@ class WorldLoop(asyncio.AbstractEventLoop):
         return "nothing is ready and no timer runs; waiting: " + ("; ".join(waiting) or "nobody")
 
     def end(self, life: Life) -> None:
-        """That life is over, as by kill -9: nothing of it runs any more."""
+        """That life is over, as by kill -9: nothing of it runs any more. Also when nobody runs this loop at the moment:
+        clean-up that begins a task begins it here, and nowhere else."""
         life.is_alive = False
+        running = asyncio._get_running_loop()  # noqa: SLF001 - what every event loop does
+        asyncio._set_running_loop(self)  # noqa: SLF001 - as above
+        try:
+            self._close_all(life)
+        finally:
+            asyncio._set_running_loop(running)  # noqa: SLF001 - as above
+
+    def _close_all(self, life: Life) -> None:
         while life.tasks:
             # Closing runs `finally` blocks in memory that nobody will look at; ports of an ended life do nothing,
             # and tasks that clean-up begins end here too. Left alone, the garbage collector would do the same,

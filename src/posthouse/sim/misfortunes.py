@@ -50,7 +50,7 @@ async def stop(place: Place) -> bool:
     """As by SIGTERM."""
     if not place.station.is_up:
         return False
-    place.play.world.faults += await place.station.stop()
+    await place.play.stop(place.station)
     return await _start_again(place)
 
 
@@ -74,7 +74,7 @@ async def restart(place: Place) -> bool:
     """Stopped, and started at once."""
     if not place.station.is_up:
         return False
-    place.play.world.faults += await place.station.stop()
+    await place.play.stop(place.station)
     await place.play.start(place.station)
     return True
 

@@ -25,6 +25,7 @@ from posthouse.outcome import Outcome
 from posthouse.ports import ConnectFault, Target
 from posthouse.protocol.engine import RemoteProtocolError, Signal
 from posthouse.protocol.pop3.client import Answer, Challenge, Pop3Client
+from posthouse.protocol.smtp.client_transaction import MAY_BE_TWICE
 from posthouse.sim.loop import Life, WorldLoop
 from posthouse.sim.machine import EPOCH, SeededEntropy
 from posthouse.sim.tls import WorldTlsStarter
@@ -82,8 +83,9 @@ class Sent:
 
 
 def is_uncertain(outcome: Outcome) -> bool:
-    """Whether the other side may have taken the letter all the same: no answer came, or none that can be one."""
-    return outcome.is_deferred and (outcome.reply is None or outcome.reply.code // 100 not in (4, 5))
+    """Whether the other side may have taken the letter all the same: it had the whole of it, and no answer came, or
+    none that can be one."""
+    return outcome.reply is None and outcome.diagnostic.endswith(MAY_BE_TWICE)
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,7 +19,7 @@ from posthouse.sim.people import MailboxFault, Person
 from posthouse.sim.plan import Plan
 from posthouse.sim.punctuality import Watch
 from posthouse.sim.records import Records
-from posthouse.sim.station import Station, StationDown
+from posthouse.sim.station import DRAIN, Station, StationDown
 from posthouse.sim.strangers import Stranger
 from posthouse.sim.world import DAY, World
 
@@ -82,6 +82,14 @@ class Play:
         except StationDown:
             return
 
+    async def stop(self, station: Station) -> None:
+        """As by SIGTERM. What it is sending it finishes, unless that takes longer than it has: only then a letter may
+        have arrived without its knowing."""
+        began, claimed = self.world.now, records.claimed(station.folder)
+        self.world.faults += await station.stop()
+        if self.world.now - began >= DRAIN:
+            self.ledger.doubt(claimed)
+
     def _before_end(self, station: Station) -> None:
         """What it is sending now may have arrived without its knowing."""
         if station.is_up:
@@ -103,9 +111,12 @@ class Play:
         name = station.plan.name
         if station.is_up:
             return records.read(station.folder, is_up=True)
-        if name not in self._down:
-            self._down[name] = records.read(station.folder, is_up=False)
-        return self._down[name]
+        if name in self._down:
+            return self._down[name]
+        rows = records.read(station.folder, is_up=False)
+        if station.is_over:
+            self._down[name] = rows
+        return rows
 
     def _check(self, station: Station, rows: Records) -> list[Finding]:
         name, now = station.plan.name, self.world.now

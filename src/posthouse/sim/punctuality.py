@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Whether a server keeps its schedule: what is due is tried, nothing is tried too soon, senders are told in time.
 
-Invariants checked: retries after 1, 5, 15, then every 30 minutes; a warning at four hours, the end at five days.
+Invariants checked: retries after 1, 5, 15, then every 30 minutes, and at the time of the warning, at four hours, and
+of the end, at five days.
 Too early is looked for in what was done, too late in what still waits while the server is up and has no
 connection to that destination.
 """
@@ -55,7 +56,7 @@ def lateness(rows: Records, watch: Watch) -> Iterator[str]:
             yield f"{_name(row)} is due since {ready:.1f}, and is not tried at {watch.now:.1f}"
         # What was held or dropped meanwhile is told of when it is looked at again.
         told = max(row.deadline_at - EPOCH, watch.up_since, *watch.retried)
-        if watch.now - told > grace:
+        if watch.now - told > grace + RETRY[0]:
             yield f"{_name(row)}: its sender should have been told at {told:.1f}, it is {watch.now:.1f}"
         if row.due_at > row.expires_at + GRAIN:
             yield f"{_name(row)} is to be tried after its end"
@@ -74,7 +75,7 @@ def _plans(rows: Records, watch: Watch) -> Iterator[str]:
         at = last.get((row.letter, row.address))
         if row.state != "due" or at is None or not row.attempts or _was_asked(at, row.due_at, watch):
             continue
-        latest = min(at + delay(row.attempts), row.expires_at)
+        latest = planned(at, row.attempts, row.deadline_at, row.expires_at)
         if row.due_at > latest + GRAIN:
             yield f"{_name(row)} was tried at {at - EPOCH:.1f} and is due at {row.due_at - EPOCH:.1f}, too late"
 
@@ -99,11 +100,11 @@ def _too_soon(
 ) -> Iterator[str]:
     if not times or _was_asked(times[-1], attempt.at, watch):
         return
-    wait = attempt.at - times[-1]
     letter = rows.queued[attempt.letter or 0]
-    # The last attempt is at the end of the letter's time, however short the wait is then.
-    if wait < delay(len(times)) - GRAIN and attempt.at < letter.received_at + EXPIRE - GRAIN:
-        name = f"{recipient} of <{letter.message_id}>"
+    expires_at, warn_at = letter.received_at + EXPIRE, letter.received_at + WARN
+    told_at = warn_at if times[-1] < warn_at else expires_at
+    if attempt.at < planned(times[-1], len(times), told_at, expires_at) - GRAIN:
+        name, wait = f"{recipient} of <{letter.message_id}>", attempt.at - times[-1]
         yield f"{name} was tried {wait:.1f} seconds after attempt {len(times)}, at {attempt.at - EPOCH:.1f}"
 
 
@@ -129,6 +130,12 @@ def report_time(kind: str, arrived: float, told: float) -> str | None:
     if told - arrived < wanted - 1.0:
         return f"its sender was told {kind} after {told - arrived:.0f} seconds, not {wanted:.0f}"
     return None
+
+
+def planned(at: float, attempts: int, told_at: float, expires_at: float) -> float:
+    """When the next attempt is due after that many, the last of them at `at`. Senders are told, at `told_at`, of what
+    was found just then; only within the shortest delay nothing is tried twice, but at the end."""
+    return min(at + delay(attempts), max(told_at, at + RETRY[0]), expires_at)
 
 
 def delay(attempts: int) -> float:

@@ -43,8 +43,8 @@ class StationDown(Exception):  # noqa: N818 - what happened, not whose fault it 
 
 
 class Station:
-    """`is_founded`: its folder has the domain and the accounts already. `before_end`: told before its life ends,
-    by a stop or a crash, while its rows still say what it was doing."""
+    """`is_founded`: its folder has the domain and the accounts already. `before_end`: told before its life ends
+    suddenly, while its rows still say what it was doing."""
 
     def __init__(
         self,
@@ -83,8 +83,15 @@ class Station:
         return self._server is not None
 
     @property
+    def is_over(self) -> bool:
+        """Not up, and not stopping either."""
+        return self._life is None
+
+    @property
     def house(self) -> House:
-        assert self._server is not None, f"{self.plan.name} is down"
+        """Raises StationDown."""
+        if self._server is None:
+            raise StationDown(self.plan.name)
         return self._server.house
 
     # --- up and down ------------------------------------------------------------------------------
@@ -143,7 +150,6 @@ class Station:
         server, life = self._server, self._life
         assert server is not None
         assert life is not None
-        self.before_end()
         self._server = None
         await self.inside(server.stop(DRAIN))
         name = self.plan.name
@@ -209,8 +215,12 @@ class Station:
         return task.result()
 
     async def findings(self) -> list[str]:
-        """What a check of the whole store finds wrong."""
-        return await self.inside(self._findings())
+        """What a check of the whole store finds wrong. Raises StationDown, also when the server stops meanwhile."""
+        server = self._server
+        found = await self.inside(self._findings())
+        if self._server is not server:
+            raise StationDown(self.plan.name)  # of a store that is being closed there is nothing to be said
+        return found
 
     async def _findings(self) -> list[str]:
         house = self.house

@@ -8,15 +8,17 @@ from __future__ import annotations
 
 import logging
 import os
+import shutil
 import sys
 import tempfile
+import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Coroutine, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from multiprocessing import get_context
+from multiprocessing import get_context, parent_process
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -34,7 +36,7 @@ T = TypeVar("T")
 DAY = 24 * HOUR
 HASH_SEED = "PYTHONHASHSEED"
 PROGRESS = 10.0  # seconds between lines of progress where standard error is no terminal
-PIECES_PER_PROCESS = 50  # then a new one is begun, so that nothing can pile up in it
+PIECES_PER_PROCESS = 20  # then new ones are begun, so that nothing can pile up in them
 MAX_TOLD = 20  # failures that are printed in full
 MEMORY = Path("/dev/shm")  # noqa: S108 - a file system in memory, where there is one
 
@@ -55,7 +57,27 @@ class Outcome:
 
 def scratch() -> tempfile.TemporaryDirectory[str]:
     """In memory where that is possible: nothing here needs to outlive the program."""
-    return tempfile.TemporaryDirectory(prefix="posthouse-trial-", dir=MEMORY if MEMORY.is_dir() else None)
+    return tempfile.TemporaryDirectory(prefix=_prefix(), dir=MEMORY if MEMORY.is_dir() else None)
+
+
+def _prefix() -> str:
+    """Of the names of this process's folders."""
+    return f"posthouse-trial-{os.getpid()}-"
+
+
+def _begin() -> None:
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    """A process that waits for trials does not notice that nobody is left to give it any (as sim/cli.py)."""
+    parent = parent_process()
+    assert parent is not None
+    parent.join()
+    folder = MEMORY if MEMORY.is_dir() else Path(tempfile.gettempdir())
+    for left in folder.glob(f"{_prefix()}*"):
+        shutil.rmtree(left, ignore_errors=True)
+    os._exit(1)
 
 
 def quietly() -> None:
@@ -105,16 +127,25 @@ def run_trials(
     started = time.monotonic()
     total = Outcome()
     progress = _Progress(wanted, option)
-    with (
-        _one_order_of_sets(),
-        ProcessPoolExecutor(jobs, mp_context=get_context("spawn"), max_tasks_per_child=PIECES_PER_PROCESS) as pool,
-    ):
-        futures: list[Future[Outcome]] = [pool.submit(play, first, count) for first, count in pieces]
-        for done in as_completed(futures):
-            _told(total, done.result(), option)
+    at_once = jobs * PIECES_PER_PROCESS
+    for first in range(0, len(pieces), at_once):
+        for outcome in _played(play, pieces[first : first + at_once], jobs):
+            _told(total, outcome, option)
             progress.show(total)
     sys.stderr.write("\n")
     return _summary(total, time.monotonic() - started, option)
+
+
+def _played(play: Callable[[int, int], Outcome], pieces: Sequence[tuple[int, int]], jobs: int) -> Iterator[Outcome]:
+    """By new processes, as they are done. A pool that renews its processes itself (max_tasks_per_child) may forget to
+    and wait for ever: https://github.com/python/cpython/issues/115634, Python 3.11 to 3.14."""
+    with (
+        _one_order_of_sets(),
+        ProcessPoolExecutor(jobs, mp_context=get_context("spawn"), initializer=_begin) as pool,
+    ):
+        futures: list[Future[Outcome]] = [pool.submit(play, first, count) for first, count in pieces]
+        for done in as_completed(futures):
+            yield done.result()
 
 
 @contextmanager

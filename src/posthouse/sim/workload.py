@@ -21,8 +21,8 @@ from posthouse.mail.envelope import ForwardPath, ReversePath
 from posthouse.outcome import Refusal
 from posthouse.ports import Peer, StoreFault
 from posthouse.services.maildrop import MaildropInUse
-from posthouse.services.transaction import Client, MailTransaction
-from posthouse.sim.disklog import Entry
+from posthouse.services.transaction import Client, MailTransaction, store_refusal
+from posthouse.sim.disklog import Entry, FolderSynced, Synced
 from posthouse.sim.premises import DOMAIN, Premises
 from posthouse.sim.promises import (
     Accepted,
@@ -50,7 +50,7 @@ PATIENCE = 200  # times that something is tried while the disk fails
 
 
 class Workload:
-    """What happens in a house. `count` numbers the letters."""
+    """What happens in a house. `count` numbers the letters. `trouble`: whatever did not go well."""
 
     def __init__(self, premises: Premises) -> None:
         self.premises = premises
@@ -58,6 +58,7 @@ class Workload:
         self.count = 0
         self.accounts: list[str] = []
         self.trouble: list[str] = []
+        self.refusals: list[Refusal] = []  # of letters
 
     @property
     def house(self) -> House:
@@ -149,6 +150,7 @@ class Workload:
             await transaction.finish()
         except (Refusal, StoreFault) as refusal:
             self.premises.note(Refused(number))
+            self.refusals.append(store_refusal(refusal) if isinstance(refusal, StoreFault) else refusal)
             self.trouble.append(f"letter {number}: {refusal}")
         else:
             self.premises.note(Accepted(number))
@@ -241,10 +243,12 @@ class Workload:
         except StoreFault as fault:
             self.trouble.append(f"somebody: {fault}")
 
-    async def run(self, bursts: int) -> None:
-        """From the founding to the end of the last life."""
+    async def run(self, bursts: int, is_enough: Callable[[], bool] = lambda: False) -> None:
+        """From the founding to the end of the last life. `is_enough` may end it earlier."""
         await self.begin()
         for number in range(bursts):
+            if is_enough():
+                break
             await self.day(number, bursts)
         await self.premises.stop()
 
@@ -286,18 +290,21 @@ class Played:
     trouble: list[str] = field(default_factory=list)
 
 
-def record(seed: str, folder: Path, *, bursts: int) -> Played:
-    """Play a workload in a folder."""
+def record(seed: str, folder: Path, *, bursts: int, enough_syncs: int) -> Played:
+    """Play a workload in a folder, of so many bursts, or fewer when it has had enough sync points."""
     played = Played()
+    syncs = 0
 
     def listen(entry: Entry) -> None:
+        nonlocal syncs
         played.log.append(entry)
         played.times.append(premises.loop.time())
+        syncs += isinstance(entry, Synced | FolderSynced)
 
     premises = Premises(seed, folder, listen)
     workload = Workload(premises)
     try:
-        premises.loop.run(workload.run(bursts))
+        premises.loop.run(workload.run(bursts, lambda: syncs >= enough_syncs))
     finally:
         premises.leave()
     played.trouble += [*workload.trouble, *premises.loop.faults]

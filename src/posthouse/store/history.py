@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import msgspec
 
@@ -60,12 +60,10 @@ _INSERT = (
     " finished_at, source, addresses, results) VALUES (:id, :trace, :key, :message_id, :reverse_path, :account,"
     " :size, :received_at, :finished_at, :source, :addresses, :results)"
 )
-_UPSERT = (
-    "INSERT INTO history (id, trace, message_key, message_id, reverse_path, account, size, received_at,"
-    " finished_at, source, addresses, results) VALUES (:id, :trace, :key, :message_id, :reverse_path, :account,"
-    " :size, :received_at, :finished_at, :source, :addresses, :results) ON CONFLICT (id) DO UPDATE SET"
-    " size = excluded.size, finished_at = excluded.finished_at, source = excluded.source,"
-    " addresses = excluded.addresses, results = excluded.results"
+_INSERT_IF_NEW = _INSERT + " ON CONFLICT (id) DO NOTHING"
+_GO_ON = (
+    "UPDATE history SET size = :size, finished_at = :finished_at, source = :source, addresses = :addresses,"
+    " results = :results WHERE id = :id"
 )
 _COLUMNS = "id, trace, message_id, reverse_path, account, size, received_at, finished_at, source, results"
 
@@ -79,24 +77,27 @@ def message_key(message_id: str) -> int:
 def record_letter(tx: Transaction, letter: LetterRecord, *, is_new: bool = False) -> None:
     """Write a letter's row. A letter partly delivered here at once and partly queued has one row: use its queue
     id as `id`, and what the queue adds at its end goes into the same row. `is_new`: it has no row yet."""
-    earlier = None
-    if not is_new:
+    row = _row(letter)
+    if is_new:
+        tx.add(_INSERT, (row,))
+    elif not tx.run(_INSERT_IF_NEW, **row):
         earlier = tx.row(f"SELECT {_COLUMNS} FROM history WHERE id = :id", id=letter.id)  # noqa: S608 - a constant
-    if earlier is not None:
+        assert earlier is not None, "it was in the way a moment ago"
         known = _letter(earlier)
-        letter = LetterRecord(
-            id=letter.id,
-            trace=letter.trace,
-            message_id=letter.message_id,
-            reverse_path=letter.reverse_path,
-            account=letter.account,
-            size=max(letter.size, known.size),
-            received_at=min(letter.received_at, known.received_at),
-            finished_at=max(letter.finished_at, known.finished_at),
-            source=letter.source or known.source,
-            results=known.results + letter.results,
+        row = _row(
+            replace(
+                letter,
+                size=max(letter.size, known.size),
+                finished_at=max(letter.finished_at, known.finished_at),
+                source=letter.source or known.source,
+                results=known.results + letter.results,
+            )
         )
-    row: dict[str, Value] = {
+        tx.run(_GO_ON, **{name: row[name] for name in ("id", "size", "finished_at", "source", "addresses", "results")})
+
+
+def _row(letter: LetterRecord) -> dict[str, Value]:
+    return {
         "id": letter.id,
         "trace": letter.trace,
         "key": message_key(letter.message_id),
@@ -112,10 +113,6 @@ def record_letter(tx: Transaction, letter: LetterRecord, *, is_new: bool = False
             [(r.address, r.next_hop, r.state, flat_outcome(r.outcome), r.attempts, r.at) for r in letter.results]
         ),
     }
-    if is_new:
-        tx.add(_INSERT, (row,))
-    else:
-        tx.run(_UPSERT, **row)
 
 
 def _addresses(letter: LetterRecord) -> str:
@@ -137,18 +134,23 @@ def _letter(row: Row) -> LetterRecord:
 
 
 def insert_attempt(tx: Transaction, attempt: Attempt) -> None:
-    tx.run(
-        "INSERT INTO attempt (id, letter, next_hop, at, host, address, tls, results)"
-        " VALUES (:id, :letter, :next_hop, :at, :host, :address, :tls, :results)",
-        id=tx.new_id(),
-        letter=attempt.letter,
-        next_hop=attempt.next_hop,
-        at=attempt.at,
-        host=attempt.host,
-        address=attempt.address,
-        tls=attempt.tls,
-        results=pack_results(attempt.results),
-    )
+    row: dict[str, Value] = {
+        "id": tx.new_id(),
+        "letter": attempt.letter,
+        "next_hop": attempt.next_hop,
+        "at": attempt.at,
+        "host": attempt.host,
+        "address": attempt.address,
+        "tls": attempt.tls,
+        "results": pack_results(attempt.results),
+    }
+    tx.add(_ATTEMPT, (row,))
+
+
+_ATTEMPT = (
+    "INSERT INTO attempt (id, letter, next_hop, at, host, address, tls, results)"
+    " VALUES (:id, :letter, :next_hop, :at, :host, :address, :tls, :results)"
+)
 
 
 def attempts(reader: Reader, letter: int, next_hops: Sequence[str], since: float, until: float) -> list[Attempt]:

@@ -106,16 +106,39 @@ def unique_id(email: int) -> str:
 # --- reading --------------------------------------------------------------------------------------
 
 
-def maildrop(reader: Reader, mailbox: int, *, after: int = 0, limit: int = uidset.MAX_UID) -> Maildrop | None:
-    """The placements of a mailbox, at most `limit` above UID `after`, without touching a letter; None when there is
-    no such mailbox."""
+@dataclass(frozen=True, slots=True)
+class Opening:
+    """A mailbox at the moment when it was opened: what is below `uid_next` was there. `drop` None: not listed yet."""
+
+    uid_next: int
+    total: int
+    octets: int
+    drop: Maildrop | None
+
+
+def opening(reader: Reader, mailbox: int, limit: int) -> Opening | None:
+    """The totals of a mailbox, and its list if that has at most `limit` letters; None: no such mailbox."""
+    row = reader.row("SELECT uid_next, total, octets FROM mailbox WHERE id = :mailbox", mailbox=mailbox)
+    if row is None:
+        return None
+    uid_next, total, octets = row
+    return Opening(uid_next, total, octets, maildrop(reader, mailbox) if total <= limit else None)
+
+
+def maildrop(
+    reader: Reader, mailbox: int, *, after: int = 0, below: int = uidset.MAX_UID + 1, limit: int = uidset.MAX_UID
+) -> Maildrop | None:
+    """The placements of a mailbox, at most `limit` above UID `after` and below UID `below`, without touching a letter;
+    None when there is no such mailbox."""
     head = reader.row("SELECT uid_validity FROM mailbox WHERE id = :mailbox", mailbox=mailbox)
     if head is None:
         return None
     rows = reader.rows(
-        "SELECT uid, size, email FROM placement WHERE mailbox = :mailbox AND uid > :after ORDER BY uid LIMIT :limit",
+        "SELECT uid, size, email FROM placement WHERE mailbox = :mailbox AND uid > :after AND uid < :below"
+        " ORDER BY uid LIMIT :limit",
         mailbox=mailbox,
         after=after,
+        below=below,
         limit=limit,
     )
     flat = array("Q", chain.from_iterable(rows))  # zip(*rows) takes twice as long

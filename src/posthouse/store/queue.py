@@ -51,38 +51,42 @@ LEASES_PER_TURN = 1000  # rows that one unit takes back: some milliseconds of th
 
 
 def insert(tx: Transaction, blob: int, letter: QueuedLetter) -> int:
-    """Put a letter into the queue; return its queue id. Three statements whatever the number of recipients."""
+    """Put a letter into the queue; return its queue id. Its rows are written with those of other letters."""
     queue_id = tx.new_id()
-    tx.run(
-        "INSERT INTO queue_letter (id, blob, account, reverse_path, parameters, prefix, language, message_id, size,"
-        " needs_eight_bit, needs_smtputf8, received_at, trace, open_recipients) VALUES (:id, :blob, :account,"
-        " :reverse_path, :parameters, :prefix, :language, :message_id, :size, :eight_bit, :smtputf8, :received_at,"
-        " :trace, :open)",
-        id=queue_id,
-        blob=blob,
-        account=letter.account,
-        reverse_path=str(letter.reverse_path),
-        parameters=pack_reverse_path(letter.reverse_path),
-        prefix=letter.prefix,
-        language=letter.language,
-        message_id=letter.message_id,
-        size=letter.size,
-        eight_bit=int(letter.needs_eight_bit),
-        smtputf8=int(letter.needs_smtputf8),
-        received_at=letter.received_at,
-        trace=letter.trace,
-        open=len(letter.recipients),
-    )
+    row: dict[str, Value] = {
+        "id": queue_id,
+        "blob": blob,
+        "account": letter.account,
+        "reverse_path": str(letter.reverse_path),
+        "parameters": pack_reverse_path(letter.reverse_path),
+        "prefix": letter.prefix,
+        "language": letter.language,
+        "message_id": letter.message_id,
+        "size": letter.size,
+        "eight_bit": int(letter.needs_eight_bit),
+        "smtputf8": int(letter.needs_smtputf8),
+        "received_at": letter.received_at,
+        "trace": letter.trace,
+        "open": len(letter.recipients),
+    }
+    tx.add(_LETTER, (row,))
     ready: dict[str, float | None] = {}
-    rows = [_recipient_row(tx.new_id(), queue_id, recipient, ready) for recipient in letter.recipients]
-    tx.many(
-        "INSERT INTO queue_recipient (id, letter, address, notify, original_recipient, next_hop, state, due_at,"
-        " warn_at, expires_at, deadline_at, attempts, hold_asked) VALUES (:id, :letter, :address, :notify,"
-        " :original_recipient, :next_hop, :state, :due_at, :warn_at, :expires_at, :deadline_at, 0, 0)",
-        rows,
-    )
+    tx.add(_RECIPIENT, [_recipient_row(tx.new_id(), queue_id, recipient, ready) for recipient in letter.recipients])
     make_ready(tx, ready)
     return queue_id
+
+
+_LETTER = (
+    "INSERT INTO queue_letter (id, blob, account, reverse_path, parameters, prefix, language, message_id, size,"
+    " needs_eight_bit, needs_smtputf8, received_at, trace, open_recipients) VALUES (:id, :blob, :account,"
+    " :reverse_path, :parameters, :prefix, :language, :message_id, :size, :eight_bit, :smtputf8, :received_at,"
+    " :trace, :open)"
+)
+_RECIPIENT = (
+    "INSERT INTO queue_recipient (id, letter, address, notify, original_recipient, next_hop, state, due_at,"
+    " warn_at, expires_at, deadline_at, attempts, hold_asked) VALUES (:id, :letter, :address, :notify,"
+    " :original_recipient, :next_hop, :state, :due_at, :warn_at, :expires_at, :deadline_at, 0, 0)"
+)
 
 
 def _recipient_row(
@@ -142,19 +146,27 @@ def claim_due(
         " WHERE next_hop = :hop",
         hop=next_hop,
     )
-    rows = tx.rows(
-        "SELECT letter FROM queue_recipient WHERE next_hop = :hop AND state = 'due' AND due_at <= :now"
-        " ORDER BY due_at, id LIMIT :n",
-        hop=next_hop,
-        now=now,
-        n=CLAIM_WINDOW,
-    )
-    letters = list(dict.fromkeys(letter for (letter,) in rows))[:max_letters]
+    letters = _longest_due(tx, next_hop, now, max_letters, look_at=max_letters)
+    if len(letters) < max_letters:  # there are few, or some have several recipients
+        letters = _longest_due(tx, next_hop, now, max_letters, look_at=CLAIM_WINDOW)
     claimed = [
         _claim_letter(tx, letter, next_hop, now=now, owner=owner, leased_until=leased_until) for letter in letters
     ]
     refresh(tx, next_hop, now)
     return [letter for letter in claimed if letter is not None]
+
+
+def _longest_due(tx: Transaction, next_hop: str, now: float, max_letters: int, *, look_at: int) -> list[int]:
+    """Letters, the longest due first, found in so many recipients. In a large queue each of these is a page of the
+    database that nobody has looked at lately: no more of them than it takes."""
+    rows = tx.rows(
+        "SELECT letter FROM queue_recipient WHERE next_hop = :hop AND state = 'due' AND due_at <= :now"
+        " ORDER BY due_at, id LIMIT :n",
+        hop=next_hop,
+        now=now,
+        n=look_at,
+    )
+    return list(dict.fromkeys(letter for (letter,) in rows))[:max_letters]
 
 
 def _claim_letter(
@@ -382,16 +394,17 @@ def _rule(tx: Transaction, ruling: Ruling, owner: str) -> str | None:
 def finish(tx: Transaction, letter: int, now: float) -> None:
     """Every recipient is finished: the letter becomes history, its rows leave the queue."""
     head = tx.row(
-        "SELECT trace, message_id, reverse_path, account, size, received_at FROM queue_letter WHERE id = :id", id=letter
+        "DELETE FROM queue_letter WHERE id = :id RETURNING trace, message_id, reverse_path, account, size, received_at",
+        id=letter,
     )
     assert head is not None
     rows = tx.rows(
-        "SELECT address, next_hop, state, attempts, result FROM queue_recipient WHERE letter = :id ORDER BY id",
+        "DELETE FROM queue_recipient WHERE letter = :id RETURNING id, address, next_hop, state, attempts, result",
         id=letter,
     )
     trace, message_id, reverse_path, account, size, received_at = head
     results = []
-    for address, next_hop, state, attempts, result in rows:
+    for _id, address, next_hop, state, attempts, result in sorted(rows):
         outcome = unpack_outcome(result)
         assert outcome is not None
         results.append(history.RecipientResult(address, next_hop, state, outcome, attempts, now))
@@ -410,5 +423,3 @@ def finish(tx: Transaction, letter: int, now: float) -> None:
             results=tuple(results),
         ),
     )
-    tx.run("DELETE FROM queue_recipient WHERE letter = :id", id=letter)
-    tx.run("DELETE FROM queue_letter WHERE id = :id", id=letter)

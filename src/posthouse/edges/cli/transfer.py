@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -43,6 +44,7 @@ BATCH_OCTETS = 4 << 20
 DAMAGED = "5.3.0"  # the status of a letter that the disk has lost or changed
 REASONS = 20  # letters that were not imported, told one by one
 PORTS = {"implicit": 995, "stls": 110, "none": 110}
+_PORT = re.compile(r"[0-9]{1,5}")
 
 Account = Annotated[str, typer.Argument(metavar="ACCOUNT", help="Its address.", show_default=False)]
 Into = Annotated[str, typer.Option("--mailbox", metavar="NAME", help="Made when it is not there.")]
@@ -117,16 +119,14 @@ def import_pop3(
 
     if tls not in PORTS:
         raise typer.BadParameter(f"--tls {tls}: write implicit, stls or none")
-    name, colon, port = host.rpartition(":")
-    if colon and not port.isdigit():
-        raise typer.BadParameter(f"{host}: write HOST or HOST:PORT")
+    name, port = host_and_port(host, tls)
     backend = backend_of(ctx)
     password, is_made = read_password(backend, from_stdin=password_stdin)
     if is_made:
         raise typer.BadParameter("the password of the other mailbox is needed: type it or use --password-stdin")
     remote = Remote(
-        host=name if colon else host,
-        port=int(port) if colon else PORTS[tls],
+        host=name,
+        port=port,
         user=user,
         password=password,
         tls=tls,
@@ -139,6 +139,16 @@ def import_pop3(
             yield ForeignLetter(f"{host}, letter {number}", octets, mailbox, received_at=letter_date(octets))
 
     _import(ctx, data, account, letters(), as_json=as_json)
+
+
+def host_and_port(text: str, tls: str) -> tuple[str, int]:
+    """`HOST` or `HOST:PORT`; without one the usual port for this kind of TLS."""
+    name, colon, port = text.rpartition(":")
+    if not colon:
+        return text, PORTS[tls]
+    if not _PORT.fullmatch(port) or not 0 < int(port) < 65536:
+        raise typer.BadParameter(f"{text}: write HOST or HOST:PORT")
+    return name, int(port)
 
 
 def _import(ctx: typer.Context, data: Path, account: str, letters: Iterator[ForeignLetter], *, as_json: bool) -> None:

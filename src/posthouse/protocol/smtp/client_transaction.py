@@ -25,6 +25,8 @@ from posthouse.protocol.smtp.replies import Reply
 
 # Content handed out at one call, in slices of CONTENT_SLICE: the driver waits for the socket in between.
 SLICES_AT_ONCE = 4
+# Ends what is said of a letter that the server has, whole, and has not answered for.
+MAY_BE_TWICE = "after the whole letter was sent; it may arrive twice"
 
 
 class Step(Enum):
@@ -106,17 +108,18 @@ class MailTransaction:
 
     def lost(self, why: str) -> None:
         """The connection is gone, or the time is over: whoever has no answer yet is deferred."""
-        if self._is_end_sent:
-            why += " after the whole letter was sent; it may arrive twice"
         if self._chunk_count:
             self.bdat_failed = True  # some filters drop the connection at BDAT: DATA next time
-        self._resolve(self._host.silent(why))
+        self._resolve(self._host.silent(self._honest(why)))
         self.must_close = True
 
     def violated(self, why: str) -> None:
         """The server broke the protocol: deferred, and no more of this connection."""
-        self._resolve(self._host.silent(why, status=PROTOCOL_FAULT))
+        self._resolve(self._host.silent(self._honest(why), status=PROTOCOL_FAULT))
         self.must_close = True
+
+    def _honest(self, why: str) -> str:
+        return f"{why} {MAY_BE_TWICE}" if self._is_end_sent else why
 
     def take(self, reply: Reply) -> None:
         """The next reply of the server. Raises RemoteProtocolError where it fits nothing that was said."""

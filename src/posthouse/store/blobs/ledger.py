@@ -50,6 +50,11 @@ def load_packs(reader: Reader) -> list[PackRow]:
     return [PackRow(number, PackKind(kind), PackState(state), size) for number, kind, state, size in rows]
 
 
+def find_pack(reader: Reader, number: int) -> PackRow | None:
+    row = reader.row("SELECT kind, state, size FROM pack WHERE number = :number", number=number)
+    return None if row is None else PackRow(number, PackKind(row[0]), PackState(row[1]), row[2])
+
+
 def save_pack(tx: Transaction, row: PackRow) -> None:
     tx.run(
         "INSERT INTO pack (number, kind, state, size) VALUES (:number, :kind, :state, :size)"

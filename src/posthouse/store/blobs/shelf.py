@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 from pathlib import Path
 
 from posthouse.ports import AppendFile, DamagedContent, Disk, Entropy, StoreFault
@@ -20,6 +21,7 @@ PART_SUFFIX = ".part"
 LINEAGE = "lineage"
 # 15 digits of milliseconds last until the year 33658; leading zeros make names sort by number.
 NAME_DIGITS = 15
+_NAME = re.compile(rf"([0-9]{{{NAME_DIGITS}}}){re.escape(PACK_SUFFIX)}")
 
 
 class Shelf:
@@ -48,9 +50,8 @@ class Shelf:
         return self.folder / f"{number:0{NAME_DIGITS}d}{PART_SUFFIX}"
 
     def numbers(self) -> list[int]:
-        """The packs in the folder."""
-        names = (name.partition(".") for name in self.disk.names(self.folder))
-        return [int(stem) for stem, dot, suffix in names if dot + suffix == PACK_SUFFIX and stem.isdigit()]
+        """The packs in the folder: what has a name that we give."""
+        return [int(match[1]) for name in self.disk.names(self.folder) if (match := _NAME.fullmatch(name))]
 
     def parts(self) -> list[Path]:
         return [self.folder / name for name in self.disk.names(self.folder) if name.endswith(PART_SUFFIX)]
