@@ -8,6 +8,7 @@ every accepted letter must be accounted for: fetched or in its mailbox, or at th
 from __future__ import annotations
 
 import asyncio
+import sys
 import threading
 import time
 from pathlib import Path
@@ -34,6 +35,7 @@ OUTAGE = 1.0  # hours, or a third of a shorter day
 QUICK_HOURS = 1.0
 QUICK_PEOPLE = 50
 MAX_TWICE = 5  # connections to one destination: when the host goes away, each may lose the reply to a letter
+PROBLEMS_TOLD = 5  # kinds of them, while it runs
 EVENING = 120.0  # seconds in which the queue must be empty after the day
 
 OPERATIONS = {
@@ -144,6 +146,8 @@ def _play(server: Server, host: SmartHost, day: Day) -> dict[str, float]:
     found = {"cores": (server.cpu_seconds() - cpu) / seconds, "peak_own_mib": watch.own}
     for name, key in OPERATIONS.items():
         found |= {f"{key}_{each}": value for each, value in percentiles(tally.times.get(name, [])).items()}
+    for problem, times in sorted(tally.problems.items(), key=lambda each: -each[1])[:PROBLEMS_TOLD]:
+        print(f"  {times} times: {problem}", file=sys.stderr)
     _account(server, host, day, people)
     found |= {
         "letters": float(tally.delivered),

@@ -35,6 +35,11 @@ def test_nothing_acknowledged_is_lost(first: int) -> None:
     assert kinds < set(outcome.survived)
 
 
+def test_a_report_about_a_letter_that_compaction_had_moved_did_not_say_which_one_it_was() -> None:
+    """Workload 18 lost sight of its letter 1 (tests/services/test_relay_defects.py has the rule)."""
+    assert play(9146, 1).faults == []
+
+
 def test_a_cut_is_a_function_of_its_number() -> None:
     """As it is printed after a failure."""
     alone, among = play(777, 1), play(776, 3)

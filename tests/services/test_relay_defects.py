@@ -4,11 +4,11 @@
 from __future__ import annotations
 
 from posthouse.outcome import DELIVERED, Outcome, RemoteReply, Status
-from posthouse.ports import StoreFault
+from posthouse.ports import BlobLocation, Content, StoreFault
 from posthouse.services.delivery import RecipientsGone
 from posthouse.services.schedule import DAY, HOUR, Schedule, Schedules
 from posthouse.store.queue_rows import LOCAL
-from tests.services.queue_world import World
+from tests.services.queue_world import CONTENT, World
 from tests.virtual_loop import run
 
 
@@ -32,6 +32,38 @@ def test_a_report_that_cannot_be_composed_does_not_go_in_circles():
         await world.after(2 * HOUR)
         assert world.states() == {}
         assert len(world.poster.posted) == 1
+        await world.relay.stop()
+
+    run(story())
+
+
+def test_a_report_quotes_a_letter_that_was_moved_to_another_pack_while_it_was_on_its_way():
+    """Found by power cut 9146: compaction had moved it between the claim and the answer, and the report did not say
+    which letter it was about."""
+
+    async def story():
+        world = World()
+        bob = world.host()
+        blobs, connection = world.database.blobs, world.database.connection
+        moved = []
+
+        def answer(recipient: str) -> RemoteReply:
+            pack, offset, length = connection.execute("SELECT pack, pack_offset, length FROM blob").fetchone()
+            old = BlobLocation(pack, offset, length)
+            new = blobs.append(Content(length, b"", octets=CONTENT), b"")
+            connection.execute("UPDATE blob SET pack = ?, pack_offset = ?", (new.pack, new.offset))
+            blobs.forget([old])
+            moved.append(new)
+            return RemoteReply(550, Status(5, 1, 1), "nobody here by that name")
+
+        bob.answer = answer
+        world.put("bob@bob.test")
+        await world.relay.start()
+        await world.after(HOUR)
+        assert len(moved) == 1
+        [(octets, to)] = world.poster.posted
+        assert to == "alice@alice.test"
+        assert CONTENT.partition(b"\r\n")[0] in octets
         await world.relay.stop()
 
     run(story())

@@ -123,6 +123,11 @@ ROWS = {
         "the journal adds UIDs",
     ),
     "an unknown state": ("alice", ["UPDATE queue_recipient SET state = 'lingering'"], "in the state 'lingering'"),
+    "a try after the end": (
+        "alice",
+        ["UPDATE queue_recipient SET due_at = expires_at + 60"],
+        "is to be tried after its end",
+    ),
     "claimed by the dead": (
         "alice",
         ["UPDATE queue_recipient SET state = 'claimed', owner = 'someone'"],

@@ -8,6 +8,7 @@ one unit: all of it or nothing. A recipient that nobody can be told about in the
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
@@ -146,10 +147,18 @@ class Settler:
         if not notices or not settlement.is_told:
             return ruled, []
         try:
-            return ruled, await self._bounce.prepare(letter_to_report(settlement.letter), notices)
+            letter = await self._where_it_lies_now(settlement.letter)
+            return ruled, await self._bounce.prepare(letter_to_report(letter), notices)
         except Exception as fault:
             self._log.exception("report_not_composed", queue_id=settlement.letter.id, reason=repr(fault))
             return [_postponed(each, now, self.schedules) for each in ruled], []
+
+    async def _where_it_lies_now(self, letter: ClaimedLetter) -> ClaimedLetter:
+        """It may have been moved to another pack since it was claimed (compaction): the report quotes its header."""
+        location = None
+        with contextlib.suppress(StoreFault):  # the news must reach its reader all the same
+            location = await self._database.read(lambda reader: queue.location(reader, letter.id))
+        return letter if location is None else replace(letter, location=location)
 
     def _count(self, settlement: Settlement, ruled: Iterable[Ruled], *, has_news: bool) -> None:
         counters, letter = self.counters, settlement.letter

@@ -8,24 +8,21 @@ import sys
 import threading
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from multiprocessing import get_context, parent_process
 from typing import Any
 
 from posthouse.sim import cuts, faults
 from posthouse.sim.results import TOWNS, Player, Result
+from posthouse.sim.trials import one_order_of_sets
 
-HASH_SEED = "PYTHONHASHSEED"
 LISTED = 20  # up to so many worlds each gets a line of its own
 FAILURES_TOLD = 10  # in full; of all others the numbers
 AHEAD = 4  # worlds given to each process before the first of them is back
 WORLDS_PER_PROCESS = 1000  # then a new one is begun, so that nothing can pile up in it
 PROGRESS = 10.0  # seconds between lines of progress where standard error is no terminal
-
-Play = Callable[[str, int], Result]
 
 
 def run(kind: str, count: int, from_seed: int, jobs: int | None = None) -> tuple[int, dict[str, Any]]:
@@ -34,8 +31,7 @@ def run(kind: str, count: int, from_seed: int, jobs: int | None = None) -> tuple
     if kind in ("cuts", "faults"):
         trial = cuts.run if kind == "cuts" else faults.run
         return trial(count, from_seed, jobs), {"kind": kind, "count": count, "from": from_seed}
-    with processes(jobs) as played:
-        summary = follow(played(kind, range(from_seed, from_seed + count)), kind, count)
+    summary = follow(played(kind, range(from_seed, from_seed + count), jobs), kind, count)
     return (1 if summary.failed else 0), summary.document()
 
 
@@ -63,26 +59,20 @@ def _play(kind: str, seed: int) -> Result:
     return _player[0].play(kind, seed)
 
 
-@contextmanager
-def processes(jobs: int) -> Iterator[Callable[[str, range], Iterator[Result]]]:
-    """Processes in which the order of a set of strings is the same each time: it is chosen anew in each process
-    unless this is fixed before it begins."""
-    before = os.environ.get(HASH_SEED)
-    os.environ[HASH_SEED] = "0"
-    try:
-        with ProcessPoolExecutor(
-            jobs, mp_context=get_context("spawn"), initializer=_begin, max_tasks_per_child=WORLDS_PER_PROCESS
-        ) as pool:
-            yield lambda kind, seeds: _in_turn(pool, kind, seeds, jobs * AHEAD)
-    finally:
-        if before is None:
-            del os.environ[HASH_SEED]
-        else:
-            os.environ[HASH_SEED] = before
+def played(kind: str, seeds: range, jobs: int) -> Iterator[Result]:
+    """Results in the order of their seeds. The processes are new now and then, with a new pool: one that renews its
+    processes itself (max_tasks_per_child) may wait for ever, see `trials`."""
+    at_once = jobs * WORLDS_PER_PROCESS
+    for first in range(0, len(seeds), at_once):
+        with (
+            one_order_of_sets(),
+            ProcessPoolExecutor(jobs, mp_context=get_context("spawn"), initializer=_begin) as pool,
+        ):
+            yield from _in_turn(pool, kind, seeds[first : first + at_once], jobs * AHEAD)
 
 
 def _in_turn(pool: ProcessPoolExecutor, kind: str, seeds: range, ahead: int) -> Iterator[Result]:
-    """Results in the order of their seeds; never more than so many worlds are given out."""
+    """Never more than so many worlds are given out."""
     waiting: deque[Future[Result]] = deque()
     for seed in seeds:
         if len(waiting) >= ahead:

@@ -43,6 +43,7 @@ class Ledger:
     dropped: dict[tuple[str, str], None] = field(default_factory=dict)
     retried: dict[str, list[float]] = field(default_factory=dict)  # by server: when
     disabled: dict[str, None] = field(default_factory=dict)  # accounts that were, at some time
+    disabling: dict[str, None] = field(default_factory=dict)  # servers that have such an account now
     survived: Counter[str] = field(default_factory=Counter)
     deeds: Counter[str] = field(default_factory=Counter)
 

@@ -59,11 +59,16 @@ async def drop(play: Play, station: Station, _until: float) -> None:
 
 
 async def disable(play: Play, station: Station, until: float) -> None:
+    """One person of a server at a time: where all are, nobody is left to read the reports, and they end in the log."""
     person = _person(play, station)
+    if station.plan.name in play.ledger.disabling:
+        return
+    play.ledger.disabling[station.plan.name] = None
     play.ledger.disabled[person.name] = None
     await _do(play, station, lambda: station.house.administration.disable(person.name))
     await play.sleep_until(until)
     await _do(play, station, lambda: station.house.administration.enable(person.name))
+    del play.ledger.disabling[station.plan.name]
 
 
 async def change_password(play: Play, station: Station, _until: float) -> None:

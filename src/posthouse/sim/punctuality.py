@@ -58,7 +58,8 @@ def lateness(rows: Records, watch: Watch) -> Iterator[str]:
         told = max(row.deadline_at - EPOCH, watch.up_since, *watch.retried)
         if watch.now - told > grace + RETRY[0]:
             yield f"{_name(row)}: its sender should have been told at {told:.1f}, it is {watch.now:.1f}"
-        if row.due_at > row.expires_at + GRAIN:
+        # What expired while it was held has a last try when it is released.
+        if row.due_at > row.expires_at + GRAIN and not _was_asked(row.expires_at, row.due_at, watch):
             yield f"{_name(row)} is to be tried after its end"
     yield from _plans(rows, watch)
 

@@ -140,7 +140,7 @@ def _played(play: Callable[[int, int], Outcome], pieces: Sequence[tuple[int, int
     """By new processes, as they are done. A pool that renews its processes itself (max_tasks_per_child) may forget to
     and wait for ever: https://github.com/python/cpython/issues/115634, Python 3.11 to 3.14."""
     with (
-        _one_order_of_sets(),
+        one_order_of_sets(),
         ProcessPoolExecutor(jobs, mp_context=get_context("spawn"), initializer=_begin) as pool,
     ):
         futures: list[Future[Outcome]] = [pool.submit(play, first, count) for first, count in pieces]
@@ -149,7 +149,7 @@ def _played(play: Callable[[int, int], Outcome], pieces: Sequence[tuple[int, int
 
 
 @contextmanager
-def _one_order_of_sets() -> Iterator[None]:
+def one_order_of_sets() -> Iterator[None]:
     """Processes that begin in here see a set of strings in the same order each time."""
     before = os.environ.get(HASH_SEED)
     os.environ[HASH_SEED] = "0"
