@@ -104,6 +104,21 @@ async def test_a_restored_house_has_every_letter_octet_for_octet(keeper: Keeper,
     await restored.close()
 
 
+async def test_a_restored_house_never_removes_the_pack_that_it_writes_to(keeper: Keeper, tmp_path: Path) -> None:
+    """The pack that grew when the backup was made is sealed in the restored house: once its letters are dead it goes,
+    and a letter that comes then must not be written to a file that has no name any more."""
+    put = await keeper.store.deliver(3)
+    made = await keeper.back_up()
+    restored, _ = await keeper.restore(made.manifest.generation, tmp_path / "new")
+    await restored.expunge(*put)
+    restored.clock.now += 40 * 86_400
+    await restored.compaction().run()
+    later = await restored.deliver(2, "later")
+    await restored.again()
+    assert await restored.contents() == later
+    await restored.close()
+
+
 async def test_what_is_copied_once_is_never_copied_again(keeper: Keeper) -> None:
     """A second backup adds stretches for what is new; no file of the first is written again, sealed pack or not."""
     await keeper.store.deliver(30)

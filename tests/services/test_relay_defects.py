@@ -44,14 +44,18 @@ def test_a_report_quotes_a_letter_that_was_moved_to_another_pack_while_it_was_on
     async def story():
         world = World()
         bob = world.host()
-        blobs, connection = world.database.blobs, world.database.connection
+        blobs, database = world.database.blobs, world.database
         moved = []
 
         def answer(recipient: str) -> RemoteReply:
-            pack, offset, length = connection.execute("SELECT pack, pack_offset, length FROM blob").fetchone()
+            [(pack, offset, length)] = database.look(
+                lambda reader: reader.rows("SELECT pack, pack_offset, length FROM blob")
+            )
             old = BlobLocation(pack, offset, length)
             new = blobs.append(Content(length, b"", octets=CONTENT), b"")
-            connection.execute("UPDATE blob SET pack = ?, pack_offset = ?", (new.pack, new.offset))
+            database.run(
+                lambda tx: tx.run("UPDATE blob SET pack = :pack, pack_offset = :at", pack=new.pack, at=new.offset)
+            )
             blobs.forget([old])
             moved.append(new)
             return RemoteReply(550, Status(5, 1, 1), "nobody here by that name")

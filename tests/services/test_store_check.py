@@ -253,6 +253,40 @@ async def test_a_hurt_letter_without_a_copy_stays_listed_and_can_be_deleted(dril
     assert await drill.contents() == drill.kept
 
 
+async def test_repair_never_shows_a_letter_to_another_reader(drill: Drill) -> None:
+    """Packs of one letter do not say whose they are. Files that changed their names, a file that stands twice, and a
+    row that points at another pack: each letter is its reader's own, or damaged."""
+    for kind, whole in (("names", 2), ("row", 2), ("twice", 1)):
+        first, second = drill.count + 1, drill.count + 2
+        [one] = await drill.deliver(BOB, octets=text(70 + first, 5_000), is_large=True)
+        [two] = await drill.deliver(CAROL, octets=text(70 + second, 5_000), is_large=True)
+        mine, theirs = (drill.find(text(70 + number, 5_000)[-400:])[0] for number in (first, second))
+        match kind:
+            case "names":
+                mine.rename(drill.folder / "aside")
+                theirs.rename(mine)
+                (drill.folder / "aside").rename(theirs)
+            case "row":
+                await drill.tell(
+                    "UPDATE blob SET pack = :two WHERE pack = :one", one=int(mine.stem), two=int(theirs.stem)
+                )
+            case _:
+                shutil.copy(theirs, mine)
+        drill.packs.forget_checked()
+        drill.packs._maps.clear()
+        assert f"e{one:x}" in named(await look(drill)), kind
+        hurt = named(await mend(drill))
+        assert len({f"e{one:x}", f"e{two:x}"} - hurt) == whole, kind
+        for email in (one, two):
+            stored = await drill.database.read(lambda reader, email=email: letters.retrieve(reader, email))
+            assert stored is not None
+            if f"e{email:x}" in hurt:
+                with pytest.raises(DamagedContent):
+                    await drill.packs.open(stored.location)
+            else:
+                assert stored.prefix + bytes(await drill.packs.open(stored.location)) == drill.kept[email], kind
+
+
 async def test_a_source_without_packs_is_refused(drill: Drill, tmp_path: Path) -> None:
     with pytest.raises(Refusal, match="holds no packs"):
         await mend(drill, tmp_path)

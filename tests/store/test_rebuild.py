@@ -309,6 +309,36 @@ async def test_damage_in_the_packs_costs_the_rebuild_that_letter_alone(drill: Dr
     await drill.close()
 
 
+@pytest.mark.parametrize("snapshot", [False, True])
+async def test_files_that_changed_their_names_show_nobody_anothers_letter(drill: Drill, *, snapshot: bool) -> None:
+    """A pack of one letter does not say whose it is; under another's name it is damage, and not even its subject is
+    told."""
+    if snapshot:
+        await drill.snapshot()
+    [one] = await drill.deliver(BOB, octets=text(71, 5_000), is_large=True)
+    [two] = await drill.deliver(CAROL, octets=text(72, 5_000), is_large=True)
+    mine, theirs = (drill.find(text(number, 5_000)[-400:])[0] for number in (71, 72))
+    await drill.close()
+    lose_database(drill)
+    mine.rename(drill.folder / "aside")
+    theirs.rename(mine)
+    (drill.folder / "aside").rename(theirs)
+    done = rebuilt(drill)
+    assert done.damaged == 2
+    assert len([each for each in done.unreadable if "the file holds pack" in each]) == 2
+    await drill.open()
+    from posthouse.store import letters
+
+    for email in (one, two):
+        stored = await drill.database.read(lambda reader, email=email: letters.retrieve(reader, email))
+        assert stored is not None
+        with pytest.raises(DamagedContent):
+            await drill.packs.open(stored.location)
+    summaries = [bytes(row[0]) for row in await drill.rows("SELECT summary FROM email_detail")]
+    assert not [each for each in summaries if b"letter 71" in each or b"letter 72" in each]
+    await drill.close()
+
+
 async def test_letters_that_compaction_moved_since_the_snapshot_are_found_where_they_are(drill: Drill) -> None:
     from posthouse.services.compaction import Compaction
 

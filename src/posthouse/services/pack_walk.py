@@ -33,6 +33,7 @@ VISIT_OCTETS = 4 << 20
 PAGE = 500  # rows of a pack that is gone, read at once
 # After each piece of work as long a rest: a check takes half of one thread's time at most, whatever the disk does.
 REST = 1.0
+ANOTHERS = "its row points at another letter's octets"
 MAX_REST = 1.0  # seconds; a piece that took longer waited for something else than this thread
 
 
@@ -103,7 +104,8 @@ class PackWalk:
         self._history_since = history_since
         self._report = Report()
         self._own: dict[int, PlacedBlob] = {}  # letters with packs of their own, by blob id
-        self._named: set[int] = set()  # blob ids that a whole reference names; membership only
+        self._named: set[tuple[int, int]] = set()  # (blob, pack) as whole references say it; membership only
+        self._claims: list[WrongRow] = []  # of letters with packs of their own, for want of a reference
         self._last_id = 0
 
     async def run(self) -> Report:
@@ -116,11 +118,22 @@ class PackWalk:
         for number in numbers:
             await self._pack(number)
         await self._gone()
+        self._decide_claims()
         for blob in self._own.values():
-            if blob.id not in self._named and blob.id <= self._last_id:
+            if (blob.id, blob.location.pack) not in self._named and blob.id <= self._last_id:
                 report.unnoted += await self._database.read(partial(damage.still_there, suspects=[blob]))
         report.packs = len(numbers)
         return report
+
+    def _decide_claims(self) -> None:
+        """A pack of one letter does not say whose it is: a row that disagrees with it is set right only when a
+        reference sends that letter there. Otherwise one reader would be shown another's letter."""
+        for each in self._claims:
+            if (each.blob.id, each.location.pack) in self._named:
+                self._report.wrong.append(each)
+            else:
+                self._report.hurt.append(HurtBlob(each.blob, ANOTHERS))
+                self._own.pop(each.blob.id, None)  # whatever is told of its note would be of the other letter's
 
     async def _gently(self, work: Callable[[], T], *, pool: str = "disk") -> T:
         """Work in a thread, then rest as long as it took."""
@@ -154,9 +167,12 @@ class PackWalk:
             reached = upto
 
     async def _compare(self, pack: OpenedPack, seen: Sequence[Seen], start: int, end: int, limit: int) -> None:
-        compared = await self._database.read(partial(self._look, number=pack.number, seen=seen, start=start, end=end))
+        compared = await self._database.read(
+            partial(self._look, number=pack.number, seen=seen, start=start, end=end, is_sure=not pack.header_fault)
+        )
         self._report.letters += compared.count
         self._report.wrong += compared.wrong
+        self._claims += compared.claims
         self._report.lost += compared.lost
         hurt: list[HurtBlob] = []
         whole: list[PlacedBlob] = []
@@ -198,17 +214,20 @@ class PackWalk:
             return str(fault)
         for each in seen:
             if each.start <= location.offset < each.end:
-                return each.reason if not each.is_whole else "its row points at another letter's octets"
+                return each.reason if not each.is_whole else ANOTHERS
         return "nothing of it is where its row says"
 
     # --- in the reader's thread -------------------------------------------------------------------
 
-    def _look(self, reader: Reader, *, number: int, seen: Sequence[Seen], start: int, end: int) -> _Compared:
+    def _look(
+        self, reader: Reader, *, number: int, seen: Sequence[Seen], start: int, end: int, is_sure: bool
+    ) -> _Compared:
+        """`is_sure`: the pack's header says that it is this one, and no other that got its name."""
         compared = _Compared()
         at = {each.location.offset: each for each in seen if each.location is not None and each.location.pack == number}
         for blob in damage.blobs_between(reader, number, start, end):
             compared.count += 1
-            _sort(compared, blob, at.get(blob.location.offset))
+            _sort(compared, blob, at.get(blob.location.offset), is_sure=is_sure)
         evidence = Evidence(reader, self._history_since)
         for each in seen:
             note = each.note
@@ -216,7 +235,7 @@ class PackWalk:
                 continue
             if each.kind is RecordKind.REFERENCE:
                 if each.is_whole:
-                    self._named.add(note.blob)
+                    self._named.add((note.blob, each.location.pack))
                 else:  # it does not say any more which pack it means; the row does
                     continue
             lacks = evidence.lacks(note)
@@ -280,11 +299,12 @@ class _Compared:
     count: int = 0
     suspects: list[PlacedBlob] = field(default_factory=list)
     wrong: list[WrongRow] = field(default_factory=list)
+    claims: list[WrongRow] = field(default_factory=list)
     lost: list[LostRows] = field(default_factory=list)
     own: list[PlacedBlob] = field(default_factory=list)
 
 
-def _sort(compared: _Compared, blob: PlacedBlob, seen: Seen | None) -> None:
+def _sort(compared: _Compared, blob: PlacedBlob, seen: Seen | None, *, is_sure: bool) -> None:
     if seen is not None and seen.kind is RecordKind.TRAILER:
         compared.own.append(blob)
     if seen is None or not seen.is_whole or seen.location is None:
@@ -293,9 +313,11 @@ def _sort(compared: _Compared, blob: PlacedBlob, seen: Seen | None) -> None:
     is_same_place = seen.location == blob.location
     if is_same_place and seen.digest == blob.location.digest:
         return
-    # The octets are whole by their own checksum: they are this letter's when their note, or their pack, says so.
-    if seen.note.blob == blob.id if seen.note is not None else seen.kind is RecordKind.TRAILER:
+    # The octets are whole by their own checksum: they are this letter's when their note says so.
+    if seen.note is not None and seen.note.blob == blob.id:
         compared.wrong.append(WrongRow(blob, seen.location))
+    elif seen.note is None and seen.kind is RecordKind.TRAILER and is_sure:
+        compared.claims.append(WrongRow(blob, seen.location))
     else:
         compared.suspects.append(blob)
 

@@ -40,6 +40,8 @@ def referred(shelf: Shelf, note: Note, location: BlobLocation) -> Found:
     size = 0
     with contextlib.suppress(StoreFault):
         pack = open_pack(shelf, location.pack)
+        if pack.is_another:  # whatever is whole in it is somebody else's letter, its subject too
+            return found_letter(note, _unknown(location), b"")
         size = len(pack.view)
         found = next(iter(scan(pack.view, pack.header)), None)
     if isinstance(found, Record) and found.location == location:
@@ -53,8 +55,11 @@ def referred(shelf: Shelf, note: Note, location: BlobLocation) -> Found:
 
 def hurt(shelf: Shelf, note: Note, location: BlobLocation) -> Found:
     """What is left of it may still tell its subject."""
-    place = BlobLocation(location.pack, location.offset, location.length, UNKNOWN_DIGEST)
-    return found_letter(note, place, rest(shelf, location))
+    return found_letter(note, _unknown(location), rest(shelf, location))
+
+
+def _unknown(location: BlobLocation) -> BlobLocation:
+    return BlobLocation(location.pack, location.offset, location.length, UNKNOWN_DIGEST)
 
 
 def rest(shelf: Shelf, location: BlobLocation) -> bytes:

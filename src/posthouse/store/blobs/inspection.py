@@ -20,7 +20,8 @@ BLOCK = 4096  # what a disk loses at a time; around a fault it is read in such p
 
 @dataclass(frozen=True, slots=True)
 class OpenedPack:
-    """`header_fault`: why the header was taken from the records instead. `unreadable`: (start, end) of what the disk
+    """`header_fault`: why the header was taken from the records instead; `is_another`: because the file is that of another
+    pack under this one's name. `unreadable`: (start, end) of what the disk
     does not give; there `view` holds zeros."""
 
     number: int
@@ -28,6 +29,7 @@ class OpenedPack:
     view: memoryview
     header_fault: str = ""
     unreadable: tuple[tuple[int, int], ...] = ()
+    is_another: bool = False
 
 
 def open_pack(shelf: Shelf, number: int) -> OpenedPack:
@@ -38,10 +40,11 @@ def open_pack(shelf: Shelf, number: int) -> OpenedPack:
         _probe(shelf, number, len(view))
     except OSError:
         view = _image(shelf, number, len(view), unreadable)
-    fault = ""
+    fault, is_another = "", False
     try:
         header = read_pack_header(view)
         if header.number != number:
+            is_another = True
             raise DamagedPack(f"the file holds pack {header.number}")
     except DamagedPack as damage:
         fault = str(damage)
@@ -49,7 +52,7 @@ def open_pack(shelf: Shelf, number: int) -> OpenedPack:
             header = rescue_header(view, number)
         except DamagedPack as hopeless:
             raise DamagedContent(f"pack {number}: {hopeless}") from None
-    return OpenedPack(number, header, view, fault, tuple(unreadable))
+    return OpenedPack(number, header, view, fault, tuple(unreadable), is_another)
 
 
 def _probe(shelf: Shelf, number: int, size: int) -> None:

@@ -86,7 +86,9 @@ def recover(
         elif row.state is PackState.TO_BE_CUT:
             recovery.cut_octets += _cut(shelf, row.number, row.size)
             cut.append(PackRow(row.number, row.kind, PackState.SEALED, row.size))
-    if state.pack in present:
+    # A pack that its row calls sealed is compacted and removed like any other: nothing may be written to it.
+    is_sealed = any(row.number == state.pack and row.state is PackState.SEALED for row in rows)
+    if state.pack in present and not is_sealed:
         cut += _resume(shelf, appender, state, recovery)
 
     def record(tx: Transaction) -> None:
@@ -117,6 +119,8 @@ def adopt(shelf: Shelf, rows: list[PackRow], transact: Transact) -> Recovery:
     def record(tx: Transaction) -> None:
         for row in taken:
             ledger.save_pack(tx, row)
+        state = ledger.load_state(tx)  # nothing grows: the next record begins a pack of its own
+        ledger.save_tail(tx, 0, 0, state.last_id, state.last_pack)
 
     transact(record)
     return recovery
