@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from fuzz.smtp_house import MECHANISMS, NAME, NONCE, PASSWORD, TLS, secrets
+from fuzz.smtp_house import MECHANISMS, NAME, NONCE, PASSWORD, secrets
 from posthouse.protocol.engine import Signal
 from posthouse.protocol.pop3 import events as ev
 from posthouse.protocol.pop3 import table
@@ -41,6 +41,11 @@ class House:
         self._mood = mood
         self._turn = 0
         self._exchange: ServerExchange | None = None
+
+    def check_hoard(self) -> None:
+        """An engine that wants octets holds no more than a line of them."""
+        held = self.engine._inbox.unread
+        assert held <= table.MAX_AUTH_LINE, f"{held} octets are held"
 
     def pump(self) -> Signal:
         while True:
@@ -123,27 +128,3 @@ class House:
                 self.engine.ok("welcome")
             case _:
                 self.engine.err("no", "AUTH")
-
-
-def feed(house: House, plain: Sequence[bytes], secured: Sequence[bytes]) -> None:
-    """Octets piece by piece; those of `secured` after a handshake, where there is one."""
-    house.pump()
-    for piece in plain:
-        house.engine.receive_data(piece)
-        if house.pump() is Signal.CLOSE:
-            return
-        _check_hoard(house.engine)
-    if not house.wants_tls:
-        return
-    house.engine.tls_started(TLS)
-    for piece in secured:
-        house.engine.receive_data(piece)
-        if house.pump() is Signal.CLOSE:
-            return
-        _check_hoard(house.engine)
-
-
-def _check_hoard(engine: Pop3Server) -> None:
-    """An engine that wants octets holds no more than a line of them."""
-    held = engine._inbox.unread
-    assert held <= table.MAX_AUTH_LINE, f"{held} octets are held"

@@ -6,7 +6,6 @@ Invariant: its answers depend on what was said and on its mood alone, never on h
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -68,6 +67,10 @@ class House:
         self._recipients: list[ForwardPath] = []
         self._content = bytearray()
         self._exchange: ServerExchange | None = None
+
+    def check_hoard(self) -> None:
+        """An engine that wants octets holds no more than a line of them."""
+        assert self.engine.unread_octets <= table.MAX_AUTH_LINE, f"{self.engine.unread_octets} octets are held"
 
     def pump(self) -> Signal:
         """Answer until the engine wants something else."""
@@ -225,26 +228,3 @@ def drawn_engine(choices: Choices) -> SmtpServer:
         requires_auth=bits % 16 == 3,
         auth_needs_tls=bits % 8 == 5,
     )
-
-
-def feed(house: House, plain: Sequence[bytes], secured: Sequence[bytes]) -> None:
-    """Octets piece by piece; those of `secured` after a handshake, where there is one."""
-    house.pump()
-    for piece in plain:
-        house.engine.receive_data(piece)
-        if house.pump() is Signal.CLOSE:
-            return
-        _check_hoard(house.engine)
-    if not house.wants_tls:
-        return
-    house.engine.tls_started(TLS)
-    for piece in secured:
-        house.engine.receive_data(piece)
-        if house.pump() is Signal.CLOSE:
-            return
-        _check_hoard(house.engine)
-
-
-def _check_hoard(engine: SmtpServer) -> None:
-    """An engine that wants octets holds no more than a line of them."""
-    assert engine.unread_octets <= table.MAX_AUTH_LINE, f"{engine.unread_octets} octets are held"

@@ -3,9 +3,11 @@
 
 from __future__ import annotations
 
-from fuzz.choices import Choices, pieces
-from fuzz.pop3_house import House, feed
-from posthouse.protocol.engine import Signal
+from functools import partial
+
+from fuzz.choices import Choices
+from fuzz.pop3_house import House
+from fuzz.server_session import play
 from posthouse.protocol.pop3.server import Pop3Server
 
 DICTIONARY = "pop3.dict"
@@ -23,23 +25,4 @@ def _play(data: bytes, *, is_cut: bool) -> House:
     choices = Choices(data)
     bits = choices.number(256)
     engine = Pop3Server(offers_tls=bits & 1 == 1, requires_tls=bits & 2 == 2)
-    ending = choices.number(4)
-    chance = choices.chance()
-    house = House(engine, choices.octets(8))
-    plain, _, secured = choices.rest.partition(b"<TLS>")
-    if is_cut:
-        feed(house, pieces(plain, chance), pieces(secured, chance))
-    else:
-        feed(house, [plain] if plain else [], [secured] if secured else [])
-    match ending:
-        case 0:
-            engine.receive_data(b"")
-        case 1:
-            engine.timed_out()
-        case 2:
-            engine.shut_down()
-        case _:
-            return house
-    last = house.pump()
-    assert last is Signal.CLOSE or ending == 2, "the session does not end"
-    return house
+    return play(choices, engine, partial(House, engine), is_cut=is_cut)

@@ -1,14 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Whatever a client says to the SMTP server engine: no exception, bounded memory, the same story however it is cut.
-
-The input is the client's octets, `<TLS>` where they go on within TLS, then the settings.
-"""
+"""Whatever a client says to the SMTP server engine: no exception, bounded memory, the same story however it is cut."""
 
 from __future__ import annotations
 
-from fuzz.choices import Choices, pieces
-from fuzz.smtp_house import House, drawn_engine, feed
-from posthouse.protocol.engine import RemoteProtocolError, Signal
+from functools import partial
+
+from fuzz.choices import Choices
+from fuzz.server_session import play
+from fuzz.smtp_house import House, drawn_engine
+from posthouse.protocol.engine import RemoteProtocolError
 from posthouse.protocol.smtp.reply_parser import ReplyParser
 
 DICTIONARY = "smtp.dict"
@@ -27,26 +27,7 @@ def target(data: bytes) -> None:
 def _play(data: bytes, *, is_cut: bool) -> House:
     choices = Choices(data)
     engine = drawn_engine(choices)
-    ending = choices.number(4)
-    chance = choices.chance()
-    house = House(engine, choices.octets(8))
-    plain, _, secured = choices.rest.partition(b"<TLS>")
-    if is_cut:
-        feed(house, pieces(plain, chance), pieces(secured, chance))
-    else:
-        feed(house, [plain] if plain else [], [secured] if secured else [])
-    match ending:
-        case 0:
-            engine.receive_data(b"")
-        case 1:
-            engine.timed_out()
-        case 2:
-            engine.shut_down()
-        case _:
-            return house
-    last = house.pump()
-    assert last is Signal.CLOSE or ending == 2, "the session does not end"
-    return house
+    return play(choices, engine, partial(House, engine), is_cut=is_cut)
 
 
 def _check_replies(said: bytes) -> None:

@@ -283,6 +283,22 @@ def test_what_was_given_up_on_a_slow_line_is_not_sent() -> None:
     play(script)
 
 
+def test_a_connection_given_up_before_the_answer_came_is_not_held_open() -> None:
+    """Small world 1635: a server stopped while a slow line brought the answer, and that was counted as left open."""
+
+    async def script(pair: Pair) -> None:
+        await pair.listen()
+        pair.network.delay(THERE, 20)
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(pair.connect(), 30)
+        assert len(pair.accepted) == 1
+        assert pair.network.belongings(pair.client_life) == []
+        await asyncio.sleep(15)
+        assert pair.network.connections(HERE) == 0
+
+    play(script)
+
+
 def test_a_delay_ends_without_anything_being_overtaken() -> None:
     async def script(pair: Pair) -> None:
         await pair.listen()

@@ -117,9 +117,10 @@ class Network:
         return sum(transport.here == host for transport in self._transports)
 
     def belongings(self, life: Life) -> list[str]:
-        """Doors and connections that this program holds open, the doors first."""
+        """Doors and connections that this program holds open, the doors first. One that was given up while the answer
+        was on its way is none: the program has closed its socket."""
         doors = [f"the door {host}:{port}" for (host, port), door in self._doors.items() if door.life is life]
-        mine = [each for each in self._transports if each.life is life and not each.is_closing()]
+        mine = [each for each in self._transports if each.life is life and each.is_begun and not each.is_closing()]
         return doors + [f"a connection with {each.there}" for each in mine]
 
     def _of(self, host: str) -> list[WorldTransport]:

@@ -255,6 +255,11 @@ class WorldTransport(asyncio.Transport):
         self._network.gone(self)
         self._reset_peer()
 
+    @property
+    def is_begun(self) -> bool:
+        """Its program knows of it."""
+        return self._protocol is not None
+
     def is_closing(self) -> bool:
         return self._is_closing
 
