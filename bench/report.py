@@ -69,13 +69,15 @@ class Report:
             spread = self._results.ratio(family.name, cell.name, target.peer, target.key)
         else:
             spread = self._results.spread(family.name, cell.name, US, target.key)
-        if spread is None:
-            return ""
+        if not self._results.peers(family.name, cell.name):
+            return ""  # the whole cell was left out, which is told at the end
         unit = "x" if target.peer else measure.unit
         word = "at least" if measure.is_more_better else "at most"
+        what = f"{measure.title}: {word} {shown(Spread.of([target.ratio]), unit)}"
+        if spread is None:
+            return f"| {cell.name} | {target.peer or '(alone)'} | {what} | – | not measured |"
         is_met = spread.middle >= target.ratio if measure.is_more_better else spread.middle <= target.ratio
         verdict = "reached" if is_met else "**falls short**"
-        what = f"{measure.title}: {word} {shown(Spread.of([target.ratio]), unit)}"
         return f"| {cell.name} | {target.peer or '(alone)'} | {what} | {shown(spread, unit)} | {verdict} |"
 
     def _slower(self) -> str:
@@ -84,6 +86,8 @@ class Report:
         for family in self._families:
             for cell in family.cells:
                 main = cell.measures[0]
+                problems = self._results.problems(family.name, cell.name, US)
+                found += [f"- {cell.name}: posthouse itself: {problem}" for problem in problems]
                 for peer in self._results.peers(family.name, cell.name):
                     if peer == CEILING or peer.startswith(US):
                         continue

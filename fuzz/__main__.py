@@ -43,6 +43,7 @@ class Report:
     # coverage.
     edges_before: int = 0
     edges: int = 0
+    is_well: bool = True  # it came to its end, or to a new find
 
 
 def main() -> int:
@@ -74,6 +75,9 @@ def main() -> int:
         for report in pool.map(search, names):
             edges = f", {report.edges} edges, {report.edges - report.edges_before} new" if report.edges else ""
             print(f"{report.target:16} {report.executed:>10} inputs{edges}", flush=True)
+            if not report.is_well:
+                found = True
+                print(f"    ENDED EARLY: a find that is kept already, or no search at all: {CRASHES}", flush=True)
             for path in report.finds:
                 found = True
                 print(f"    FOUND: python -m fuzz {report.target} {path}", flush=True)
@@ -129,6 +133,7 @@ def _covered(name: str, *, seconds: float | None, runs: int | None, seed: int) -
     grown.mkdir(parents=True, exist_ok=True)
     before = set(CRASHES.iterdir())
     executed = edges = begun = 0
+    is_well = False
     for _ in range(MOST_RESTARTS):
         limit = f"-runs={runs}" if runs else f"-max_total_time={int(seconds or 0)}"
         arguments = [*_common(target, seed), limit, str(grown), *_corpora(target)]
@@ -139,11 +144,13 @@ def _covered(name: str, *, seconds: float | None, runs: int | None, seed: int) -
         executed += int(count[1]) if count else 0
         edges = max(edges, *(int(edge) for edge, _ in covered), 0) if covered else edges
         if done.returncode == 0:
+            is_well = True
             break
         if count is None:
             print(f"{name} ended with {done.returncode}: {done.stderr[-3000:]}", file=sys.stderr)
             break
-    return Report(name, executed, sorted(set(CRASHES.glob(f"{name}-*")) - before), begun, edges)
+    finds = sorted(set(CRASHES.glob(f"{name}-*")) - before)
+    return Report(name, executed, finds, begun, edges, is_well=is_well or bool(finds))
 
 
 def _common(target: Target, seed: int) -> list[str]:

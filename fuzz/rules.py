@@ -25,9 +25,10 @@ MOST_GROWTH = 5.5
 MOST_DOUBLING = 2.35  # the same for the second half of that way: what only begins slowly is not meant
 PIECE = 50  # octets of each piece of a stream while lines are counted
 FEW_LINES = 4_000  # below, one branch more or less makes the ratio
-# Octets of Python objects at once: a parser makes strings, tuples and lists of what it reads.
-MEMORY_PER_OCTET = 400
-MEMORY_BASE = 16 * 1024 * 1024  # letters and caches of the targets themselves
+# Octets of Python objects at once: a parser makes strings, tuples and lists of what it reads. Of 20 KB most targets
+# make some 100 to 800 KiB, and two engines that talk with each other 2 MiB.
+MEMORY_PER_OCTET = 100
+MEMORY_BASE = 4 * 1024 * 1024  # letters and caches of the targets themselves
 
 
 @dataclass(frozen=True, slots=True)

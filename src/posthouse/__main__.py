@@ -174,7 +174,8 @@ def refusal_of(fault: Exception, folder: Path) -> Stop | None:
             return Stop(f"the user of the server cannot read the program's own files ({fault}); install it for all")
         case OSError():
             place = fault.filename or folder
-            return Stop(f"{place}: {fault.strerror or fault}; run this as the user that owns {folder}")
+            remedy = f"; run this as the user that owns {folder}" if isinstance(fault, PermissionError) else ""
+            return Stop(f"{place}: {fault.strerror or fault}{remedy}")
     return None
 
 

@@ -31,6 +31,7 @@ from posthouse.founding import private_files
 from posthouse.net.disk import PosixDisk
 from posthouse.net.lock import LOCK_FILE, DirectoryLock
 from posthouse.ports import Clock
+from posthouse.running import CONFIG_MODE
 from posthouse.services import backups
 from posthouse.services.archive import Archive, ArchiveFault, Manifest, Verdict
 from posthouse.services.archiving import Archiving, Made, Source
@@ -359,12 +360,20 @@ def _move(stage: Path, folder: Path) -> None:
 
 
 def _give_to_owner(folder: Path) -> None:
-    """Root restores for whoever owns the directory."""
+    """Root restores for whoever owns the directory. posthouse.toml stays root's where it names the user of the server,
+    as after every start (running.hand_over)."""
     owner = folder.stat()
     if os.geteuid() != 0 or owner.st_uid == 0:
         return
+    settings_file = folder / config.FILE_NAME
+    is_roots = bool(config.load(folder).process.user)
     for path in folder.rglob("*"):
-        if not path.name.startswith(REPLACED) and REPLACED not in str(path.relative_to(folder)):
+        if path.relative_to(folder).parts[0].startswith(REPLACED):
+            continue
+        if is_roots and path == settings_file:
+            os.chown(path, 0, owner.st_gid, follow_symlinks=False)
+            path.chmod(CONFIG_MODE)
+        else:
             os.chown(path, owner.st_uid, owner.st_gid, follow_symlinks=False)
 
 

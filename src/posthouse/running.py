@@ -129,7 +129,7 @@ class _Start:
         """Every listening socket, from the service manager or bound here."""
         found = inherited_sockets(os.environ, os.getpid())
         wanted = {name: list(getattr(settings.listen, name)) for name in SERVED if name not in found}
-        wanted[CONTROL] = [f"unix:{folder / CONTROL_SOCKET}"]
+        wanted[CONTROL] = [f"unix:{folder.absolute() / CONTROL_SOCKET}"]
         for name, addresses in wanted.items():
             for address in addresses:
                 try:

@@ -130,6 +130,20 @@ def test_the_report_says_where_an_aim_is_missed() -> None:
     assert "**falls short**" in Report(a_run(*slow), [FAMILY]).markdown()
 
 
+def test_an_aim_whose_peer_failed_stands_in_the_report() -> None:
+    """It vanished from the table, as if it had never been aimed at."""
+    figures = (figure("posthouse", 0, rate=100, cpu_ms=1), figure("Other", 0, problem="failed: it fell over"))
+    text = Report(a_run(*figures), [FAMILY]).markdown()
+    assert "| ten | Other | letters: at least 5x | – | not measured |" in text
+
+
+def test_where_posthouse_itself_failed_no_cell_is_told_as_good() -> None:
+    figures = (figure("posthouse", 0, problem="failed: it fell over"), figure("Other", 0, rate=50, cpu_ms=10))
+    text = Report(a_run(*figures), [FAMILY]).markdown()
+    assert "- ten: posthouse itself: failed: it fell over" in text
+    assert "In no cell that was measured." not in text
+
+
 def test_the_report_says_where_a_peer_is_better_but_not_the_client_alone() -> None:
     figures = (*FAST, figure("Third", 0, rate=200, cpu_ms=1), figure(CEILING, 0, rate=900, cpu_ms=0))
     family = Family("smtp", "SMTP", (CELL,), ("posthouse", "Other", "Third", CEILING), nothing)

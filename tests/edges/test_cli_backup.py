@@ -164,6 +164,36 @@ def test_a_damaged_backup_is_told_and_not_restored(line: Line, target: Path, tmp
     assert [path.name for path in (tmp_path / "new").iterdir()] == ["lock"]
 
 
+def test_a_faithful_copy_of_a_hurt_house_is_not_said_to_be_more(line: Line, target: Path, tmp_path: Path) -> None:
+    """Every octet is as it was, and a letter in it is damaged all the same: who chooses a generation must see it."""
+    letter = tmp_path / "a.eml"
+    letter.write_bytes(b"From: a@b.test\r\nSubject: kept\r\n\r\nhello\r\n")
+    line.done("import", "eml", ADMIN, str(letter))
+    [pack] = (line.folder / "packs").glob("*.pack")
+    octets = bytearray(pack.read_bytes())
+    octets[-3] ^= 1
+    pack.write_bytes(octets)
+    result = line.run("backup", str(target))
+    assert result.exit_code == 1
+    assert "in the house: pack" in result.stderr
+    assert "1 fault" in plain("backup", target, "--list").stdout
+    result = plain("backup", target, "--verify")
+    assert result.exit_code == 0
+    assert "whole, of a house with 1 fault" in result.stdout
+    assert "when it was made: pack" in result.stderr
+    [verdict] = json.loads(plain("backup", target, "--verify", "--json").stdout)
+    assert verdict["is_whole"]
+    assert "the content is damaged" in verdict["findings"][0]
+
+
+def test_a_folder_that_lost_its_marker_can_be_restored(line: Line, target: Path, tmp_path: Path) -> None:
+    line.done("backup", str(target))
+    (target / "posthouse-backup.txt").unlink()
+    assert "whole" in plain("backup", target, "--verify").stdout
+    assert restore(target, tmp_path / "new").exit_code == 0
+    assert line.told("backup", str(target))["kept"] == 2
+
+
 def test_a_clock_before_the_backup_is_refused(
     line: Line, target: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -223,6 +253,23 @@ def test_what_root_restores_belongs_to_the_owner_of_the_directory(line: Line, ta
     os.chown(new, 12345, 12345)
     assert restore(target, new).exit_code == 0
     assert {path.stat().st_uid for path in new.rglob("*")} == {12345}
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")
+def test_restored_settings_that_name_the_servers_user_stay_roots(line: Line, target: Path, tmp_path: Path) -> None:
+    """Whoever took over the server's user could name root in them, and the next start would serve as root."""
+    text = (line.folder / "posthouse.toml").read_text()
+    (line.folder / "posthouse.toml").write_text(text.replace("[process]\n", '[process]\nuser = "nobody"\n'))
+    (line.folder / "tls").mkdir(exist_ok=True)
+    (line.folder / "tls" / "replaced-in-may.pem").touch()
+    line.done("backup", str(target))
+    new = tmp_path / "new"
+    new.mkdir()
+    os.chown(new, 12345, 12346)
+    assert restore(target, new).exit_code == 0
+    told = (new / "posthouse.toml").stat()
+    assert (told.st_uid, told.st_gid, told.st_mode & 0o777) == (0, 12346, 0o640)
+    assert {path.stat().st_uid for path in new.rglob("*") if path.name != "posthouse.toml"} == {12345}
 
 
 def test_another_house_has_its_own_folder(line: Line, target: Path, tmp_path: Path) -> None:

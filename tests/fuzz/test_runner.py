@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import subprocess
 import sys
 from itertools import islice
 from pathlib import Path
@@ -70,6 +71,20 @@ def test_what_hoards_is_seen_by_its_memory() -> None:
     data = bytes(20_000)
     assert rules.memory(_target(_hoards), data) > rules.memory_limit(data)
     assert rules.memory(_target(_is_linear), data) < rules.memory_limit(data)
+
+
+def test_a_search_that_could_not_begin_is_no_success(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A target that failed at its import, or found again what lay there since yesterday, ended the night with 0."""
+    monkeypatch.setattr(command, "CRASHES", tmp_path)
+    monkeypatch.setattr(command, "GROWN", tmp_path / "grown")
+    failed = subprocess.CompletedProcess([], 1, "", "ImportError: no such thing")
+    monkeypatch.setattr(command, "_libfuzzer", lambda _name, _arguments: failed)
+    monkeypatch.setattr(command.importlib.util, "find_spec", lambda _name: True)
+    monkeypatch.setattr(sys, "argv", ["fuzz", "address", "--runs", "1"])
+    assert command.main() == 1
+    assert "ENDED EARLY" in capsys.readouterr().out
 
 
 def test_a_find_is_kept_and_replays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

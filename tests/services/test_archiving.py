@@ -104,6 +104,20 @@ async def test_a_restored_house_has_every_letter_octet_for_octet(keeper: Keeper,
     await restored.close()
 
 
+async def test_clients_of_a_restored_house_are_told_that_they_know_nothing(keeper: Keeper, tmp_path: Path) -> None:
+    """What they saw since the backup is gone, and its UIDs and mod-sequences are given to other letters."""
+    await keeper.store.deliver(3)
+    made = await keeper.back_up()
+    await keeper.store.deliver(2, "since")
+    sql = "SELECT mailbox.id, uid_validity, account.modseq FROM mailbox JOIN account ON account.id = account ORDER BY 1"
+    before = await keeper.store.database.read(lambda reader: reader.rows(sql))
+    restored, _ = await keeper.restore(made.manifest.generation, tmp_path / "new")
+    after = await restored.database.read(lambda reader: reader.rows(sql))
+    assert [row[0] for row in after] == [row[0] for row in before]
+    assert all(new[1] > old[1] and new[2] > old[2] for old, new in zip(before, after, strict=True))
+    await restored.close()
+
+
 async def test_a_restored_house_never_removes_the_pack_that_it_writes_to(keeper: Keeper, tmp_path: Path) -> None:
     """The pack that grew when the backup was made is sealed in the restored house: once its letters are dead it goes,
     and a letter that comes then must not be written to a file that has no name any more."""
@@ -400,6 +414,26 @@ async def test_a_hurt_house_is_backed_up_as_it_is_and_nothing_older_goes(keeper:
     await restored.close()
 
 
+@pytest.mark.parametrize("place", [20, -20])
+async def test_a_whole_copy_is_never_replaced_by_a_damaged_one(keeper: Keeper, tmp_path: Path, place: int) -> None:
+    """What a pack's beginning and end are compared for is another life of it; where it is damage, the copy that is
+    whole stays, and is told of with each backup, however few are kept."""
+    put = await keeper.store.deliver(30)
+    await keeper.back_up()
+    pack = min((keeper.store.folder / "packs").glob("*.pack"))
+    octets = bytearray(pack.read_bytes())
+    octets[place] ^= 1
+    pack.write_bytes(octets)
+    for _ in range(3):
+        made = await keeper.back_up(keep=1)
+        assert [text for text in made.manifest.findings if f"pack {int(pack.stem)}" in text]
+        assert made.new_stretches == 0
+    assert keeper.problems() == []
+    restored, _ = await keeper.restore(made.manifest.generation, tmp_path / "new")
+    assert await restored.contents() == put
+    await restored.close()
+
+
 async def test_what_the_house_lost_before_its_first_backup_is_told(keeper: Keeper) -> None:
     await keeper.store.deliver(30)
     packs = sorted((keeper.store.folder / "packs").glob("*.pack"))
@@ -468,3 +502,41 @@ async def test_the_one_who_copies_is_heard_while_it_copies(keeper: Keeper, monke
 def _pieces(view: memoryview, size: int) -> Iterator[memoryview]:
     for start in range(0, len(view), size):
         yield view[start : start + size]
+
+
+async def test_a_sector_that_cannot_be_read_ends_neither_backup_nor_restore(
+    keeper: Keeper, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A process that meets one through a map is killed without a word, so all is read before it is mapped: in the
+    house it costs the letter that lies there, in the backup it is told by name."""
+    put = await keeper.store.deliver(30)
+    bad: list[Path] = [min((keeper.store.folder / "packs").glob("*.pack"))]
+    place = bad[0].read_bytes().find(b"letter 2 ")
+    read = FaultyDisk.read
+
+    def fails(self: FaultyDisk, path: Path, offset: int, length: int) -> bytes:
+        if path in bad and offset <= place < offset + length:
+            raise OSError(errno.EIO, "Input/output error")
+        return read(self, path, offset, length)
+
+    monkeypatch.setattr("posthouse.store.blobs.inspection.BLOCK", 16)
+    monkeypatch.setattr(FaultyDisk, "read", fails)
+    made = await keeper.back_up()
+    number = int(bad[0].stem)
+    assert f"pack {number}: the disk cannot read octets {place // 16 * 16} to {place // 16 * 16 + 16}" in (
+        made.manifest.findings
+    )
+    assert keeper.problems() == [], "it is what the house still had"
+    bad[:] = [keeper.archive.stretch_path(made.manifest.packs[1].stretches[0])]
+    [problem] = keeper.problems()
+    assert "the disk cannot read octets" in problem
+    with pytest.raises(ArchiveFault, match="has changed since the backup; use another generation"):
+        await keeper.restore(made.manifest.generation, tmp_path / "no")
+    restored, damage = await keeper.restore(made.manifest.generation, tmp_path / "new", accepts_damage=True)
+    assert len(damage) == 1
+    rows = await restored.database.read(
+        lambda reader: reader.rows("SELECT email.id, pack, pack_offset, length FROM email JOIN blob ON blob.id = blob")
+    )
+    whole = [email for email, *at in rows if bytes(restored.packs.shelf.read(*at)) == put[email]]
+    assert len(whole) == len(put) - 2
+    await restored.close()

@@ -109,6 +109,19 @@ def house(program: Program) -> Program:
     return program
 
 
+def test_a_data_directory_may_be_named_from_where_one_stands(
+    house: Program, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As `init` itself tells it to go on: posthouse serve --data house."""
+    monkeypatch.chdir(tmp_path)
+    house.folder = Path("house")
+    house.start()
+    assert house.told("domain", "list")
+    house.signal(signal.SIGTERM)
+    assert house.ended() == 0
+    assert not (house.folder / "control.sock").exists()
+
+
 def port(told: dict[str, Any], name: str) -> int:
     return int(told["listens"][name][0].rpartition(":")[2])
 

@@ -13,6 +13,7 @@ from posthouse.outcome import Outcome
 from posthouse.protocol.smtp.client_outcomes import PROTOCOL_FAULT, Host
 from posthouse.protocol.smtp.client_transaction import MAY_BE_TWICE
 from posthouse.protocol.smtp.replies import Reply
+from posthouse.sim import accounting
 from posthouse.sim.machine import EPOCH
 from posthouse.sim.people import Found, Person, is_uncertain
 from posthouse.sim.play import Play
@@ -20,6 +21,7 @@ from posthouse.sim.records import DATABASE, PACKS
 from posthouse.sim.station import Station, StationDown
 from posthouse.sim.strangers_client import Call
 from posthouse.sim.strangers_manners import Habit, Manners, Say, Stage
+from posthouse.sim.strangers_server import KeptLetter
 from posthouse.sim.world import DAY, HOUR, MINUTE, World, run
 from tests.world.story import ALICE, BOB
 
@@ -103,6 +105,12 @@ ROWS = {
     "a stranger's letter is gone": ("bob", ["DELETE FROM placement WHERE uid = 2"], "of a stranger to bob@bob.test is"),
     "UIDNEXT went back": ("bob", ["UPDATE mailbox SET uid_next = 1"], "UIDNEXT went from 3 to 1"),
     "UIDVALIDITY went back": ("bob", ["UPDATE mailbox SET uid_validity = 0"], "UIDVALIDITY went from"),
+    "UIDVALIDITY went on for no reason": (
+        "bob",
+        ["UPDATE mailbox SET uid_validity = uid_validity + 1"],
+        "UIDVALIDITY went from",
+    ),
+    "a letter lies in a mailbox twice": ("bob", [COPY_PLACEMENT], "of bob@bob.test has 2 UIDs"),
     "a UID is beyond UIDNEXT": ("bob", [COPY_PLACEMENT], "has UID 11, and UIDNEXT is 3"),
     "a UID means another letter": (
         "bob",
@@ -199,6 +207,50 @@ def test_a_letter_that_was_refused_and_came_is_found() -> None:
     assert any("was not accepted, and came all the same" in each for each in after(breaking))
 
 
+def test_a_strangers_letter_in_the_wrong_mailbox_is_found() -> None:
+    async def breaking(scene: Scene) -> None:
+        (sent,) = scene.play.ledger.strangers[0].sent
+        sent.recipient = "alice@alice.test"
+
+    assert any("which is for others" in each for each in after(breaking))
+
+
+def test_a_letter_that_was_taken_away_and_is_there_again_is_found() -> None:
+    """Its removal was confirmed; one whose confirmation was lost may be there."""
+
+    async def breaking(scene: Scene) -> None:
+        found = await scene.bob.visit(lambda _: False)
+        scene.bob.taken[found[0].unique_id] = found[0].octets
+        assert await scene.findings() == []
+        scene.bob.removed[found[0].unique_id] = None
+
+    assert any("taken" in each and "it is there again" in each for each in after(breaking))
+
+
+def test_what_people_take_away_is_remembered_as_removed() -> None:
+    async def breaking(scene: Scene) -> None:
+        found = await scene.bob.visit(lambda number: number == 1)
+        assert list(scene.bob.removed) == [found[0].unique_id]
+
+    assert after(breaking) == []
+
+
+@pytest.mark.parametrize(
+    ("good", "bad"),
+    [(b"Status: 5.1.1", b"Status: 4.1.1"), (b"Diagnostic-Code: smtp; 550", b"Diagnostic-Code: smtp; 450")],
+)
+def test_a_letter_that_is_given_up_after_a_temporary_reply_is_found(good: bytes, bad: bytes) -> None:
+    async def breaking(scene: Scene) -> None:
+        await scene.write("nobody@bob.test")
+        await asyncio.sleep(30)
+        (pack,) = (scene.alices.folder / PACKS).glob("*.pack")
+        octets = pack.read_bytes()
+        assert good in octets
+        pack.write_bytes(octets.replace(good, bad))
+
+    assert any("which is not for good" in each for each in after(breaking))
+
+
 def test_a_report_and_a_letter_both_are_found() -> None:
     """The sender is told that it failed, and it has arrived."""
 
@@ -216,6 +268,21 @@ def test_a_report_and_a_letter_both_are_found() -> None:
     assert any("its sender was told that it has not" in each for each in after(breaking))
 
 
+def test_a_copy_that_only_the_server_excuses_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its rows say that no answer came; the stranger knows that it was heard."""
+    key = "letter-2.alice@alice.test", "somebody@stranger.example"
+    monkeypatch.setattr(accounting, "_unanswered", lambda rows: [key] if rows.queued else [])
+
+    async def breaking(scene: Scene) -> None:
+        (stranger,) = scene.play.ledger.strangers
+        octets = scene.play.ledger.letters[key[0]].octets
+        for _ in range(2):
+            stranger.kept.append(KeptLetter("alice@alice.test", (key[1],), octets, was_answered=True, at=1.0))
+
+    (found,) = after(breaking)
+    assert "to somebody@stranger.example was sent 2 times, each time with an answer" in found
+
+
 def test_a_report_about_a_report_is_found() -> None:
     async def breaking(scene: Scene) -> None:
         await scene.write("nobody@bob.test")
@@ -223,6 +290,20 @@ def test_a_report_about_a_report_is_found() -> None:
         del scene.play.ledger.letters["letter-3.alice@alice.test"]
 
     assert any("has a report about <letter-3.alice@alice.test>, which nobody wrote" in each for each in after(breaking))
+
+
+@pytest.mark.parametrize(("until", "is_found"), [(0.0, True), (HOUR, False)])
+def test_that_somebody_was_disabled_excuses_only_letters_of_that_time(until: float, is_found: bool) -> None:
+    """A report for somebody who is disabled goes to the postmaster."""
+
+    async def breaking(scene: Scene) -> None:
+        await scene.write("nobody@bob.test")
+        await asyncio.sleep(30)
+        sent = scene.play.ledger.letters["letter-3.alice@alice.test"]
+        sent.sender = "anna@alice.test"
+        scene.play.ledger.disabled["anna@alice.test"] = until
+
+    assert any("has a report for anna@alice.test" in each for each in after(breaking)) is is_found
 
 
 def test_what_is_due_and_not_tried_is_found() -> None:
@@ -378,6 +459,24 @@ def test_a_server_that_does_not_come_to_rest_is_found(kind: str) -> None:
         return [each.text for each in scene.play.findings]
 
     assert any("alice does not come to rest" in each and kind in each for each in run(1, script)[1])
+
+
+def test_a_recipient_that_is_claimed_for_ever_is_found() -> None:
+    """The server is at rest: nothing is at work that could send it."""
+
+    async def script(world: World) -> list[str]:
+        scene = Scene(world)
+        await scene.begin()
+        owner = scene.alices.house.settler.owner
+        until = EPOCH + 100 * DAY
+        change(
+            scene.alices,
+            f"UPDATE queue_recipient SET state = 'claimed', owner = '{owner}', leased_until = {until}",
+        )
+        await scene.play.end()
+        return [each.text for each in scene.play.findings]
+
+    assert any("does not come to rest: somebody@stranger.example of" in each for each in run(1, script)[1])
 
 
 def test_a_sound_world_has_nothing_to_find() -> None:

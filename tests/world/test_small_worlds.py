@@ -92,6 +92,25 @@ def test_the_same_seed_gives_the_same_log() -> None:
     assert first[-1] == "no letter lost, nothing found wrong"
 
 
+DIGESTS = """
+from posthouse.sim.results import SEEDS, Player
+player = Player()
+print([player.play(SEEDS, seed).digest for seed in (7, 8, 9)])
+player.close()
+"""
+
+
+@pytest.mark.slow
+def test_the_order_of_sets_changes_nothing() -> None:
+    """The command gives its processes one order of sets, so that a failure comes again whatever the server does; but
+    the server itself must not depend on it."""
+    told = [
+        subprocess.run([sys.executable, "-c", DIGESTS], env=_environment(seed), capture_output=True, check=True).stdout
+        for seed in ("1", "2")
+    ]
+    assert told[0] == told[1] != b""
+
+
 def _environment(hash_seed: str) -> dict[str, str]:
     return {**os.environ, "PYTHONHASHSEED": hash_seed}
 

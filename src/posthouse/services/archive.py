@@ -18,7 +18,7 @@ from __future__ import annotations
 import contextlib
 import re
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from hashlib import sha256
 from pathlib import Path
 from typing import Annotated
@@ -27,6 +27,7 @@ import msgspec
 
 from posthouse.ports import Buffer, Disk, StoreFault
 from posthouse.store import snapshot
+from posthouse.store.blobs.inspection import view_of
 from posthouse.store.databases.sqlite_file import damage_of, open_snapshot
 from posthouse.store.faults import disk_fault
 
@@ -121,11 +122,13 @@ class ArchiveFault(Exception):  # noqa: N818 - as StoreFault
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What a check of one generation found; no problems: it is whole. `octets` were read for it."""
+    """What a check of one generation found; no problems: it is whole. `octets` were read for it; `findings`: what was
+    wrong in the house when it was made, and is therefore wrong in what is restored of it."""
 
     generation: str
     octets: int
     problems: list[str]
+    findings: list[str] = field(default_factory=list)
 
 
 class Archive:
@@ -137,7 +140,8 @@ class Archive:
 
     @property
     def exists(self) -> bool:
-        return MARKER in self.disk.names(self.folder)
+        """Also without the marker, which a copy of the folder that was broken off may lack: manifests say enough."""
+        return MARKER in self.disk.names(self.folder) or bool(self.generations())
 
     def names(self, part: str) -> list[str]:
         return self.disk.names(self.folder / part)
@@ -150,7 +154,7 @@ class Archive:
         """Raises ArchiveFault when the manifest is damaged or of a newer format."""
         path = self.folder / MANIFESTS / f"{generation}{MANIFEST_SUFFIX}"
         try:
-            octets = bytes(self.disk.map(path))
+            octets = bytes(view_of(self.disk, path, []))
         except OSError as error:
             raise ArchiveFault(f"{path}: cannot be read: {error.strerror}") from None
         try:
@@ -208,7 +212,7 @@ class Archive:
             problems = [*self._file_problems(manifest, read), *self._pack_problems(manifest, read)]
             problems += self._database_problems(manifest)
             octets = sum(size for _, size in list(read.values())[before:])
-            yield Verdict(generation, octets, problems)
+            yield Verdict(generation, octets, problems, manifest.findings)
 
     def database_path(self, manifest: Manifest) -> Path:
         return self.folder / DATABASES / f"{manifest.generation}{DATABASE_SUFFIX}"
@@ -258,10 +262,13 @@ class Archive:
     def _difference(self, path: Path, size: int, digest: str, read: _Read) -> str:
         """What is wrong with a file; "" when nothing is."""
         if path not in read:
+            unreadable: list[tuple[int, int]] = []
             try:
-                view = self.disk.map(path)
+                view = view_of(self.disk, path, unreadable)
             except OSError as error:
                 return f"cannot be read: {error.strerror}"
+            if unreadable:
+                return f"the disk cannot read octets {unreadable[0][0]} to {unreadable[-1][1]} of it"
             read[path] = digest_of(view), len(view)
         found, length = read[path]
         if length != size:

@@ -37,7 +37,8 @@ from posthouse.services.archive import (
     steps,
 )
 from posthouse.store import snapshot
-from posthouse.store.blobs.record import PACK_HEADER_SIZE, Damage, DamagedPack, read_pack_header, scan
+from posthouse.store.blobs.inspection import view_of
+from posthouse.store.blobs.record import PACK_HEADER_SIZE, Damage, DamagedPack, PackKind, read_pack_header, scan
 from posthouse.store.blobs.shelf import PACK_SUFFIX
 from posthouse.store.databases.sqlite_file import damage_of, open_snapshot
 from posthouse.store.snapshot import WantedPack
@@ -216,7 +217,12 @@ class Archiving:
             if work.end == wanted.size:
                 self._find(f"pack {wanted.number} is missing in the house; an earlier backup still has it")
         else:
-            work = _Work(wanted, known if known and self._is_same(known[-1], view) else [], len(view))
+            if known and not self._is_same(known[-1], view):
+                if self._is_whole_copy(known, view):
+                    self._find(f"pack {wanted.number} is damaged in the house; an earlier backup still has it whole")
+                else:
+                    known = []
+            work = _Work(wanted, known, len(view))
         if work.end < wanted.size:
             self._find(f"pack {wanted.number}: {wanted.size - work.end} octets of {wanted.size} are missing")
         return work
@@ -229,6 +235,20 @@ class Archiving:
         except OSError as error:
             self._find(f"pack {number} cannot be read: {error.strerror}")
             return None
+
+    def _read(self, number: int, start: int, end: int) -> memoryview | None:
+        """As `_open`; these octets can be looked at, zeros for those that the disk does not give."""
+        unreadable: list[tuple[int, int]] = []
+        path = self._sources[number]
+        try:
+            self._from.read(path, 0, PACK_HEADER_SIZE)
+            view = view_of(self._from, path, unreadable, start, end)
+        except OSError as error:
+            self._find(f"pack {number} cannot be read: {error.strerror}")
+            return None
+        for bad_start, bad_end in unreadable:
+            self._find(f"pack {number}: the disk cannot read octets {bad_start} to {bad_end}")
+        return view
 
     def _find(self, finding: str) -> None:
         if len(self._findings) < MAX_FINDINGS:
@@ -243,10 +263,32 @@ class Archiving:
         head, tail = PACK_HEADER_SIZE, COMPARED_OCTETS
         return copy[:head] == there[:head] and copy[-tail:] == there[-tail:]
 
+    def _is_whole_copy(self, known: Sequence[Stretch], view: memoryview) -> bool:
+        """Whether the house has its octets damaged that the last stretch has whole: some records of both are equal, and
+        each other one is damaged in the house. A whole one that differs is of another life of the pack."""
+        last = known[-1]
+        copy = self._to.map(self._archive.stretch_path(last))
+        if len(copy) != last.size or digest_of(copy) != last.digest:
+            return False
+        try:
+            header = read_pack_header(self._to.map(self._archive.stretch_path(known[0])))
+        except DamagedPack:
+            return False
+        is_same = header.kind is PackKind.OWN and view[:PACK_HEADER_SIZE] == copy[:PACK_HEADER_SIZE]  # they never grow
+        there = view[: last.offset + last.size]
+        for record in scan(there, header, max(last.offset, PACK_HEADER_SIZE)):
+            self._beat()
+            if not isinstance(record, Damage):
+                start = max(record.start, last.offset)
+                if there[start : record.end] != copy[start - last.offset : record.end - last.offset]:
+                    return False
+                is_same = True
+        return is_same
+
     def _copy_pack(self, work: _Work) -> PackEntry:
         stretches = list(work.known)
         number, start, end = work.wanted.number, work.held, work.end
-        view = self._open(number) if end > start else None
+        view = self._read(number, start, end) if end > start else None
         if view is not None:
             self._look_for_damage(number, view[:end], start)
             stretches.append(self._copy_stretch(number, start, view[start:end]))

@@ -8,6 +8,7 @@ where the protocol can exclude it, nothing arrives that nobody sent, and a repor
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -25,6 +26,7 @@ from posthouse.sim.strangers_client import SMUGGLED_ID, SentLetter
 from posthouse.store.messages import unique_id
 
 Key = tuple[str, str]  # a Message-ID without brackets, and a recipient
+_TEMPORARY_REPLY = re.compile(r"4\d\d\b")
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +46,7 @@ class Fates:
     waiting: dict[Key, int] = field(default_factory=dict)
     reports: dict[Key, dict[str, None]] = field(default_factory=dict)  # final ones, by their own Message-IDs
     warnings: dict[Key, dict[str, None]] = field(default_factory=dict)  # reports of a delay, in the same way
+    heard: dict[Key, int] = field(default_factory=dict)  # copies at strangers whose answer the sender has heard
     unread: dict[str, None] = field(default_factory=dict)  # letters of which a report came back: nobody is told then
     findings: list[Finding] = field(default_factory=list)
 
@@ -104,12 +107,19 @@ class Accountant:
             for number, kept in enumerate(stranger.kept):
                 name = f"{stranger.hostname}/{number}"
                 for recipient in kept.recipients:
-                    self._add(fates, recipient, name, kept.content)
+                    key = self._add(fates, recipient, name, kept.content).message_id, recipient
+                    fates.heard[key] = fates.heard.get(key, 0) + kept.was_answered
         return fates
 
     def _look_at_mailboxes(self, fates: Fates, server: str, rows: Records) -> None:
+        times = Counter(each.email for each in rows.placements)
         for each in rows.placements:
             owner = rows.accounts[each.account].name
+            if times[each.email] > 1:  # nobody copies letters here: it was delivered so
+                fates.findings.append(Finding(f"{server}: email {each.email} of {owner} has {times[each.email]} UIDs"))
+            unique = unique_id(each.email)
+            if owner in self._ledger.people and unique in self._ledger.people[owner].removed:
+                fates.findings.append(Finding(f"{server}: {owner} has taken {unique} away, and it is there again"))
             octets = each.prefix + rows.octets(each.place)
             if len(octets) != each.size:
                 fates.findings.append(
@@ -153,7 +163,7 @@ class Accountant:
             fates.findings.append(
                 Finding(f"<{facts.message_id}> is not what was written in {owner}'s mailbox", facts.message_id)
             )
-        elif isinstance(written, Sent) and not any(owner in self._targets(each) for each in written.recipients):
+        elif not any(owner in self._targets(each) for each in _recipients(written)):
             fates.findings.append(Finding(f"{owner} has <{facts.message_id}>, which is for others", facts.message_id))
         return facts
 
@@ -173,7 +183,7 @@ class Accountant:
             fates.findings.append(Finding(f"{owner} has a report about <{about}>, which nobody wrote: {name}", about))
             return
         # A report whose reader is disabled goes to the postmaster.
-        if owner != sent.sender and sent.sender not in self._ledger.disabled:
+        if owner != sent.sender and not self._ledger.was_disabled(sent.sender, sent.at):
             fates.findings.append(Finding(f"{owner} has a report for {sent.sender} about <{about}>", about))
         for each in facts.report.recipients:
             told = fates.reports if each.action is Action.FAILED else fates.warnings
@@ -190,7 +200,7 @@ class Accountant:
             if not is_warned or row.state == "claimed" or sent is None or row.result is None:
                 continue
             is_told = (message_id, row.address) in fates.warnings or message_id in fates.unread
-            if not is_told and sent.sender not in self._ledger.disabled:
+            if not is_told and not self._ledger.was_disabled(sent.sender, sent.at):
                 text = f"{server}: {row.address} of <{message_id}> waits, and {sent.sender} has no warning of it"
                 yield Finding(text, message_id)
 
@@ -225,6 +235,10 @@ class Accountant:
             account.findings.append(Finding(f"{came}, at most {room} may be", message_id))
         elif copies > 1:
             account.duplicates += copies - 1
+        # Past what the server says of itself: a stranger knows whether its answer was heard.
+        heard, known = fates.heard.get((message_id, target), 0), sum(self._ledger.doubts.get(key, 0) for key in keys)
+        if heard > max(1, may_be) + known:
+            account.findings.append(Finding(f"{what} was sent {heard} times, each time with an answer", message_id))
         if copies and reports and room < 2:
             account.findings.append(Finding(f"{what} has arrived, and its sender was told that it has not", message_id))
         if recipient not in sent.accepted:
@@ -236,7 +250,7 @@ class Accountant:
             account.reported += 1
         elif is_waiting:
             account.waiting += 1
-        elif any(key in self._ledger.dropped for key in keys) or self._is_left_out(recipient, target):
+        elif any(key in self._ledger.dropped for key in keys) or self._is_left_out(sent, recipient, target):
             account.dropped += 1
         else:
             account.findings.append(Finding(f"{what} is lost", message_id))
@@ -252,9 +266,9 @@ class Accountant:
                 text = f"the report <{message_id}> came {len(names)} times to {owner}, at most {room} may be"
                 account.findings.append(Finding(text, message_id))
 
-    def _is_left_out(self, recipient: str, target: str) -> bool:
+    def _is_left_out(self, sent: Sent, recipient: str, target: str) -> bool:
         """An alias reaches those of its targets that are not disabled."""
-        return recipient != target and target in self._ledger.disabled
+        return recipient != target and self._ledger.was_disabled(target, sent.at)
 
     @staticmethod
     def _settle_strange(account: Account, fates: Fates, sent: SentLetter) -> None:
@@ -270,7 +284,13 @@ class Accountant:
             )
 
 
+def _recipients(written: Sent | SentLetter) -> tuple[str, ...]:
+    return written.recipients if isinstance(written, Sent) else (written.recipient,)
+
+
 def _told_too_soon(facts: Facts, recipient: ReadRecipient) -> str | None:
+    if recipient.action is Action.FAILED and recipient.status != EXPIRED and _is_temporary(recipient):
+        return f"its sender was told the end for {recipient.diagnostic or recipient.status}, which is not for good"
     arrival = facts.report.arrival if facts.report else None
     if arrival is None or facts.date is None:
         return "the report about it has no times"
@@ -279,6 +299,12 @@ def _told_too_soon(facts: Facts, recipient: ReadRecipient) -> str | None:
     if recipient.status == EXPIRED:
         return report_time("expired", arrival.seconds, facts.date.seconds)
     return None
+
+
+def _is_temporary(recipient: ReadRecipient) -> bool:
+    """By its status, or by the reply that a host gave."""
+    status = recipient.status
+    return status is None or not status.is_permanent or _TEMPORARY_REPLY.match(recipient.diagnostic) is not None
 
 
 def _reported_in_vain(rows: Records) -> Iterator[str]:

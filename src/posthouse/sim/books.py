@@ -65,7 +65,8 @@ class Books:
 
     def _uid_row(self, mailbox: MailboxRow) -> Iterator[str]:
         validity = self._uid_validity.get(mailbox.id, 0)
-        if mailbox.uid_validity < validity:
+        # Nobody restores anything in a world: clients would fetch every letter again for nothing.
+        if validity and mailbox.uid_validity != validity:
             yield f"{mailbox.name}: UIDVALIDITY went from {validity} to {mailbox.uid_validity}"
         if mailbox.uid_validity == validity and mailbox.uid_next < self._uid_next[mailbox.id]:
             yield f"{mailbox.name}: UIDNEXT went from {self._uid_next[mailbox.id]} to {mailbox.uid_next}"

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from math import inf
 
 from posthouse.sim.people import Person, Sent
 from posthouse.sim.strangers import Stranger
@@ -42,13 +43,17 @@ class Ledger:
     doubts: Counter[tuple[str, str]] = field(default_factory=Counter)
     dropped: dict[tuple[str, str], None] = field(default_factory=dict)
     retried: dict[str, list[float]] = field(default_factory=dict)  # by server: when
-    disabled: dict[str, None] = field(default_factory=dict)  # accounts that were, at some time
+    disabled: dict[str, float] = field(default_factory=dict)  # accounts that were, at some time: until when
     disabling: dict[str, None] = field(default_factory=dict)  # servers that have such an account now
     survived: Counter[str] = field(default_factory=Counter)
     deeds: Counter[str] = field(default_factory=Counter)
 
     def write(self, sent: Sent) -> None:
         self.letters[bare(sent.message_id)] = sent
+
+    def was_disabled(self, name: str, since: float) -> bool:
+        """Whether that account was, at some time from then on."""
+        return self.disabled.get(name, -inf) >= since
 
     def doubt(self, pairs: Iterable[tuple[str, str]]) -> None:
         """Message-IDs and recipients that were being sent at this moment, of which no answer will be noted."""

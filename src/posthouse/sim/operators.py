@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
+from math import inf
 
 from posthouse.ports import StoreFault
 from posthouse.sim import records
@@ -64,10 +65,11 @@ async def disable(play: Play, station: Station, until: float) -> None:
     if station.plan.name in play.ledger.disabling:
         return
     play.ledger.disabling[station.plan.name] = None
-    play.ledger.disabled[person.name] = None
+    play.ledger.disabled[person.name] = inf
     await _do(play, station, lambda: station.house.administration.disable(person.name))
     await play.sleep_until(until)
     await _do(play, station, lambda: station.house.administration.enable(person.name))
+    play.ledger.disabled[person.name] = play.world.now
     del play.ledger.disabling[station.plan.name]
 
 

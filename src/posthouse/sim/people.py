@@ -114,6 +114,7 @@ class Person:
     entropy: SeededEntropy
     mechanisms: tuple[str, ...] = ("PLAIN",)  # SCRAM costs 3 ms of real time for each login
     taken: dict[str, bytes] = field(default_factory=dict)  # letters removed from the server, by unique id
+    removed: dict[str, None] = field(default_factory=dict)  # those of which the server has said that they are gone
     written: int = 0
 
     # --- writing ----------------------------------------------------------------------------------
@@ -212,6 +213,7 @@ class Person:
         self.taken.update((found[number - 1].unique_id, found[number - 1].octets) for number in marked)
         client.quit()
         await visit.say()
+        self.removed.update((found[number - 1].unique_id, None) for number in marked)
         return found
 
     async def _as_me(self, work: Coroutine[Any, Any, T]) -> T:

@@ -164,7 +164,7 @@ class Play:
         something, and would do so again and again."""
         going_on: list[str] = []
         for _ in range(RESTS):
-            going_on = station.going_on()
+            going_on = station.going_on() or _claims(station)
             if not going_on:
                 return
             await asyncio.sleep(REST / RESTS)
@@ -191,6 +191,11 @@ class Play:
 
     async def sleep_until(self, at: float) -> None:
         await asyncio.sleep(max(0.0, at - self.world.now))
+
+
+def _claims(station: Station) -> list[str]:
+    """What is claimed where nothing is at work: nobody will ever send it."""
+    return [f"{address} of {message_id} is claimed" for message_id, address in records.claimed(station.folder)]
 
 
 def _letter_in(text: str) -> str:

@@ -11,12 +11,15 @@ import re
 from copy import deepcopy
 from dataclasses import dataclass, field
 
+from posthouse.mail.dsn import Action
+from posthouse.mail.dsn_reader import parse_dsn
 from posthouse.ports import Buffer
 
-# A thing in a mailbox: a letter by its number, or a report (DSN) about that letter.
+# A thing in a mailbox: a letter by its number, or a report (DSN) about that letter: that it failed, or waits.
 Thing = tuple[str, int]
 LETTER = "letter"
 REPORT = "report"
+WARNING = "warning"
 
 _NUMBER = re.compile(rb"Message-ID: <(\d+)\.letter@")
 
@@ -32,7 +35,16 @@ def thing_of(prefix: bytes, content: Buffer) -> Thing | None:
     number = letter_number(bytes(content))
     if number is None:
         return None
-    return REPORT if prefix.startswith(b"Return-Path: <>\r\n") else LETTER, number
+    if not prefix.startswith(b"Return-Path: <>\r\n"):
+        return LETTER, number
+    return (REPORT if given_up(content) else WARNING), number
+
+
+def given_up(report: Buffer) -> frozenset[str]:
+    """The recipients whom a report says that the letter will never reach."""
+    read = parse_dsn(bytes(report))
+    groups = read.recipients if read is not None else ()
+    return frozenset(each.final_recipient for each in groups if each.action is Action.FAILED)
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,7 +19,7 @@ import apsw
 from posthouse.app import House
 from posthouse.office import store_check_of
 from posthouse.ports import BlobLocation, Reader, Row, StoreFault
-from posthouse.sim.promises import LETTER, REPORT, Begun, Promises, Thing, thing_of
+from posthouse.sim.promises import LETTER, REPORT, Begun, Promises, Thing, given_up, thing_of
 from posthouse.sim.wal import digest
 from posthouse.store.databases.sqlite import DATABASE_FILE
 
@@ -55,11 +55,12 @@ def check_database(folder: Path, states: list[int], promised: int) -> list[str]:
 
 @dataclass(slots=True)
 class Contents:
-    """What a store shows. `things`: by account, how often each lies there; `queue`: letters by recipient."""
+    """What a store shows. `things`: by account, how often each lies there; `queue`: letters by recipient; `reported`:
+    those recipients of whom a report that lies there or is queued says that the letter never reaches them."""
 
     things: dict[str, Counter[Thing]] = field(default_factory=dict)
     queue: set[tuple[int, str]] = field(default_factory=set)
-    queued_reports: set[int] = field(default_factory=set)
+    reported: set[tuple[int, str]] = field(default_factory=set)
     placements: dict[tuple[int, int, int], int] = field(default_factory=dict)
     faults: list[str] = field(default_factory=list)
 
@@ -116,14 +117,16 @@ async def look(house: House, promises: Promises) -> Contents:
             contents.things.setdefault(name, Counter())[thing] += 1
             if thing[0] == LETTER and not _is_as_sent(promises, thing[1], octets or b""):
                 contents.faults.append(f"letter {thing[1]} of {name} is not what was sent")
+            if thing[0] == REPORT:
+                contents.reported.update((thing[1], recipient) for recipient in given_up(octets or b""))
     for address, reverse_path, *place in await house.database.read(_rows(_QUEUED)):
         octets = whole.get(tuple(place[:3]))
         thing = None if octets is None else thing_of(b"" if reverse_path else b"Return-Path: <>\r\n", octets)
         if thing is None or address is None:
             continue
         if thing[0] == REPORT:
-            contents.queued_reports.add(thing[1])
-        else:
+            contents.reported.update((thing[1], recipient) for recipient in given_up(octets or b""))
+        elif thing[0] == LETTER:
             contents.queue.add((thing[1], address))
     return contents
 
@@ -174,6 +177,14 @@ def _check_letters(promises: Promises, contents: Contents, *, is_strict: bool) -
     ]
     for number, letter in promises.letters.items():
         wrong += _check_letter(number, letter, promises, contents, is_strict=is_strict)
+    wrong += [
+        f"letter {thing[1]} lies in {name} {times} times"
+        for name, things in contents.things.items()
+        for thing, times in things.items()
+        if thing[0] == LETTER and times > 1
+    ]
+    both = contents.queue & contents.reported
+    wrong += [f"letter {number} waits for {each}, and its sender was told the end" for number, each in sorted(both)]
     wrong += _check_removals(promises, contents)
     return wrong
 
@@ -202,14 +213,13 @@ def _may_be_gone(promises: Promises, name: str, thing: Thing) -> bool:
 
 
 def _is_accounted_for(number: int, letter: Begun, recipient: str, promises: Promises, contents: Contents) -> bool:
-    """Whether a letter to the outside is in the queue, was taken there, or came back in a report."""
-    report = (REPORT, number)
+    """Whether a letter to the outside is in the queue, was taken there, or came back in a report. Of a report that was
+    read and taken away only the letter is known, not for which recipients it was."""
     return (
         (number, recipient) in contents.queue
         or (number, recipient) in promises.taken
-        or contents.has(letter.sender, report)
-        or _may_be_gone(promises, letter.sender, report)
-        or number in contents.queued_reports
+        or (number, recipient) in contents.reported
+        or _may_be_gone(promises, letter.sender, (REPORT, number))
     )
 
 

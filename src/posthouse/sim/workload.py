@@ -168,7 +168,7 @@ class Workload:
                 things = {}
                 for number in drop.numbers():
                     letter = await drop.retrieve(number)
-                    thing = thing_of(letter.prefix, letter.content[: 1 << 14])
+                    thing = thing_of(letter.prefix, letter.content)
                     if thing is not None and self.chance.random() < 0.6:
                         things[number] = thing
                 if things:

@@ -89,10 +89,18 @@ def _list(ctx: typer.Context, target: Path, *, as_json: bool) -> None:
 
     def tell() -> None:
         rows = [
-            (each.generation, moment(each.taken_at), each.accounts, each.letters, size(each.octets), size(each.copied))
+            (
+                each.generation,
+                moment(each.taken_at),
+                each.accounts,
+                each.letters,
+                size(each.octets),
+                size(each.copied),
+                plural(len(each.findings), "fault") if each.findings else "",
+            )
             for each in found
         ]
-        heads = ("generation", "of", ">accounts", ">letters", ">holds", ">copied")
+        heads = ("generation", "of", ">accounts", ">letters", ">holds", ">copied", "in the house")
         table(heads, rows, none="There are no backups.")
 
     answer([{name: getattr(each, name) for name in fields + more} for each in found], tell, as_json=as_json)
@@ -104,12 +112,22 @@ def _verify(ctx: typer.Context, target: Path, generation: str | None, *, as_json
     def tell() -> None:
         for each in found:
             state = "damaged" if each.problems else "whole"
-            typer.echo(f"{each.generation}  {state}  ({size(each.octets)} read)")
+            hurt = f", of a house with {plural(len(each.findings), 'fault')}" if each.findings else ""
+            typer.echo(f"{each.generation}  {state}{hurt}  ({size(each.octets)} read)")
 
     document = [
-        {"generation": each.generation, "is_whole": not each.problems, "problems": each.problems} for each in found
+        {
+            "generation": each.generation,
+            "is_whole": not each.problems,
+            "problems": each.problems,
+            "findings": each.findings,
+        }
+        for each in found
     ]
     answer(document, tell, as_json=as_json)
+    for each in found:
+        for finding in each.findings:
+            typer.echo(f"posthouse: {each.generation}: in the house, when it was made: {finding}", err=True)
     wrong = [f"{each.generation}: {problem}" for each in found for problem in each.problems]
     for problem in wrong:
         typer.echo(f"posthouse: {problem}", err=True)

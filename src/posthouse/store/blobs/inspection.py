@@ -8,8 +8,9 @@ it through a map, and is only an error for one that reads.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
-from posthouse.ports import DamagedContent
+from posthouse.ports import DamagedContent, Disk
 from posthouse.store.blobs.record import DamagedPack, PackHeader, read_pack_header, rescue_header
 from posthouse.store.blobs.shelf import Shelf
 from posthouse.store.faults import disk_fault
@@ -20,9 +21,8 @@ BLOCK = 4096  # what a disk loses at a time; around a fault it is read in such p
 
 @dataclass(frozen=True, slots=True)
 class OpenedPack:
-    """`header_fault`: why the header was taken from the records instead; `is_another`: because the file is that of another
-    pack under this one's name. `unreadable`: (start, end) of what the disk
-    does not give; there `view` holds zeros."""
+    """`header_fault`: why the header was taken from the records instead; `is_another`: because another pack has got
+    this one's name. `unreadable`: (start, end) of what the disk does not give; there `view` holds zeros."""
 
     number: int
     header: PackHeader
@@ -35,11 +35,11 @@ class OpenedPack:
 def open_pack(shelf: Shelf, number: int) -> OpenedPack:
     """Blocks. Raises StoreFault: DamagedContent where no record can be found in it at all."""
     unreadable: list[tuple[int, int]] = []
-    view = shelf.map(number)
+    shelf.map(number)
     try:
-        _probe(shelf, number, len(view))
-    except OSError:
-        view = _image(shelf, number, len(view), unreadable)
+        view = view_of(shelf.disk, shelf.path(number), unreadable)
+    except OSError as error:
+        raise disk_fault(f"pack {number} went away while it was read", error) from error
     fault, is_another = "", False
     try:
         header = read_pack_header(view)
@@ -55,35 +55,43 @@ def open_pack(shelf: Shelf, number: int) -> OpenedPack:
     return OpenedPack(number, header, view, fault, tuple(unreadable), is_another)
 
 
-def _probe(shelf: Shelf, number: int, size: int) -> None:
-    """Read everything, keep nothing. Raises OSError."""
-    path = shelf.path(number)
-    for start in range(0, size, PROBED_AT_ONCE):
-        shelf.disk.read(path, start, PROBED_AT_ONCE)
+def view_of(
+    disk: Disk, path: Path, unreadable: list[tuple[int, int]], start: int = 0, end: int | None = None
+) -> memoryview:
+    """A file's octets; those from `start` to `end` may be looked at whatever the disk does.
 
-
-def _image(shelf: Shelf, number: int, size: int, unreadable: list[tuple[int, int]]) -> memoryview:
-    """The pack in memory (as large as it is: rare, and one at a time), zeros where the disk gives nothing."""
-    path, image = shelf.path(number), bytearray(size)
-    start = 0
+    `unreadable` gets what it does not give, and there are zeros. Blocks. Raises OSError.
+    """
+    view = disk.map(path)
     try:
-        while start < size:
-            try:
-                octets = shelf.disk.read(path, start, BLOCK)
-            except FileNotFoundError:
-                raise
-            except OSError:
-                end = min(start + BLOCK, size)
-                if unreadable and unreadable[-1][1] == start:
-                    unreadable[-1] = (unreadable[-1][0], end)
-                else:
-                    unreadable.append((start, end))
-                start = end
-                continue
-            if not octets:
-                break
-            image[start : start + len(octets)] = octets
-            start += len(octets)
-    except FileNotFoundError as error:
-        raise disk_fault(f"pack {number} went away while it was read", error) from error
+        for place in range(start, len(view) if end is None else min(end, len(view)), PROBED_AT_ONCE):
+            disk.read(path, place, PROBED_AT_ONCE)
+    except FileNotFoundError:
+        raise
+    except OSError:
+        return _image(disk, path, len(view), unreadable)
+    return view
+
+
+def _image(disk: Disk, path: Path, size: int, unreadable: list[tuple[int, int]]) -> memoryview:
+    """The file in memory (as large as it is: rare, and one at a time), zeros where the disk gives nothing."""
+    image = bytearray(size)
+    start = 0
+    while start < size:
+        try:
+            octets = disk.read(path, start, BLOCK)
+        except FileNotFoundError:
+            raise
+        except OSError:
+            end = min(start + BLOCK, size)
+            if unreadable and unreadable[-1][1] == start:
+                unreadable[-1] = (unreadable[-1][0], end)
+            else:
+                unreadable.append((start, end))
+            start = end
+            continue
+        if not octets:
+            break
+        image[start : start + len(octets)] = octets
+        start += len(octets)
     return memoryview(bytes(image))
