@@ -142,7 +142,10 @@ class Sender:
         return found
 
     def check(self) -> None:
-        """Every recipient has each letter once, and whole. Raises RuntimeError."""
+        """Every recipient has as many letters as were accepted, and their octets. Raises RuntimeError.
+
+        The letters are alike, so one lost and one doubled would not be seen; the tests of reliability see to that.
+        """
         for user in self._users:
             letters, octets = self._peer.mailbox(user)
             if letters != self.sent:
@@ -196,8 +199,8 @@ def measure(peer: Peer, shape: Shape, task: Task) -> dict[str, float]:
 
 NOTE = f"""\
 Load: Postfix's `smtp-source` on the same machine; over TLS and for the times of replies a client in Python, the same
-for all. Delivered means: in the mailbox, each letter once and whole (counted after the clock has stopped; a run that
-fails this is shown as failed). Durability as each server does it by default. posthouse and aiosmtpd answer the final
+for all. Delivered means: in the mailbox; as many letters as were accepted, and their octets (counted after the clock has
+stopped; a run that fails this is shown as failed). Durability as each server does it by default. posthouse and aiosmtpd answer the final
 dot when the letter is in the mailbox, the others when it is in their queue. aiosmtpd syncs the letter's file, not the
 directory; OpenSMTPD calls no sync before its reply, only when it delivers. CPU counts all processes of a server, ended
 ones too. Recipients are in `{DOMAIN}`; no server looks names up.
