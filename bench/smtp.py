@@ -199,11 +199,11 @@ def measure(peer: Peer, shape: Shape, task: Task) -> dict[str, float]:
 
 NOTE = f"""\
 Load: Postfix's `smtp-source` on the same machine; over TLS and for the times of replies a client in Python, the same
-for all. Delivered means: in the mailbox; as many letters as were accepted, and their octets (counted after the clock has
-stopped; a run that fails this is shown as failed). Durability as each server does it by default. posthouse and aiosmtpd answer the final
-dot when the letter is in the mailbox, the others when it is in their queue. aiosmtpd syncs the letter's file, not the
-directory; OpenSMTPD calls no sync before its reply, only when it delivers. CPU counts all processes of a server, ended
-ones too. Recipients are in `{DOMAIN}`; no server looks names up.
+for all. Delivered means: in the mailbox; as many letters as were accepted, and their octets (counted after the clock
+has stopped; a run that fails this is shown as failed). Durability as each server does it by default. posthouse and
+aiosmtpd answer the final dot when the letter is in the mailbox, the others when it is in their queue. aiosmtpd syncs
+the letter's file, not the directory; OpenSMTPD calls no sync before its reply, only when it delivers. CPU counts all
+processes of a server, ended ones too. Recipients are in `{DOMAIN}`; no server looks names up.
 """
 
 FAMILY = Family("smtp", "SMTP to the mailbox", tuple(cell for _, cell in SHAPES.values()), ALL, run, NOTE)
