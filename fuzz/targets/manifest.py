@@ -23,6 +23,9 @@ class _Disk:
     def map(self, _path: Path) -> memoryview:
         return memoryview(self._octets)
 
+    def read(self, _path: Path, offset: int, length: int) -> bytes:
+        return self._octets[offset : offset + length]
+
 
 def target(data: bytes) -> None:
     choices = Choices(data)
