@@ -5,8 +5,7 @@ It reads, feeds the engine, hands each event to the session, writes what the eng
 time limits, starts TLS and closes. It knows no protocol. Invariant: octets of the peer reach the engine in
 order and exactly once, and none that came before a TLS handshake reaches it after.
 
-One task per connection, which also does what takes time (a commit, a password check) in its turn. While it sleeps
-for want of octets, what can be answered at once is answered where they arrive (net/prompt.py).
+One task per connection, which also does what takes time (a commit, a password check) in its turn.
 """
 
 from __future__ import annotations
@@ -19,7 +18,6 @@ from typing import Any, cast
 
 from posthouse.net.deadline import Deadline
 from posthouse.net.peer import peer_of
-from posthouse.net.prompt import Begun, begin
 from posthouse.net.session import ConnectionLimits, Session, SessionFactory, TlsRefused, TlsUpgrader
 from posthouse.ports import Peer, TlsInfo
 from posthouse.protocol.engine import Engine, LocalProtocolError, Signal
@@ -42,10 +40,6 @@ FLUSH_BOUND = 64 * 1024
 PROGRESS_OCTETS = 16 * 1024
 # Events handled in a row before other connections get their turn (a pipelining peer may send thousands).
 TURN = 64
-# Events answered where octets arrive; a longer pipelined group is for the task, which takes turns.
-AT_ONCE = 8
-
-_NEED_DATA = Signal.NEED_DATA
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,14 +70,11 @@ class Connection(asyncio.Protocol):
         "_is_late",
         "_is_lost",
         "_is_reading",
-        "_is_sleeping",
         "_is_stuck",
-        "_left",
         "_loop",
         "_out",
         "_out_size",
         "_progress",
-        "_session",
         "_task",
         "_terms",
         "_transport",
@@ -99,8 +90,6 @@ class Connection(asyncio.Protocol):
         self._terms = terms
         self._loop = loop
         self._engine: Engine[Any] | None = None
-        self._session: Session | None = None
-        self._left: Begun | Signal | Exception | None = None  # what an answer on the spot left for the task
         self._task: asyncio.Task[None] | None = None
         self._waiter: asyncio.Future[None] | None = None
         self._deadline = Deadline(loop, self._passed, self._is_waiting)
@@ -112,7 +101,6 @@ class Connection(asyncio.Protocol):
         self._has_said = True  # something was sent since the deadline was set
         self._has_news = False  # something happened since the engine was last asked
         self._is_reading = True
-        self._is_sleeping = False  # the task waits for octets and for nothing else
         self._is_stuck = False  # the transport's write buffer is full
         self._is_late = False
         self._is_ended = False  # the peer sends no more
@@ -152,10 +140,8 @@ class Connection(asyncio.Protocol):
             self._is_reading = False
             self._transport.pause_reading()
         waiter = self._waiter
-        if waiter is None or waiter.done() or (self._is_sleeping and self._answer_at_once(self._engine)):
-            return
-        self._is_sleeping = False
-        waiter.set_result(None)
+        if waiter is not None and not waiter.done():
+            waiter.set_result(None)
 
     def eof_received(self) -> bool:
         self._end_of_input()
@@ -204,7 +190,6 @@ class Connection(asyncio.Protocol):
             tls = await self._start_tls() if self._terms.is_implicit_tls else None
             session = self._terms.new_session(self.peer, tls)
             self._engine = session.engine
-            self._session = session
             self._release()
             await self._converse(session, session.engine)
         except TlsRefused as refused:
@@ -215,9 +200,6 @@ class Connection(asyncio.Protocol):
             self._transport.abort()
             if self._held is not None:  # in its handshake: as above, and who stops the server must not wait for it
                 self._is_lost = True
-            if isinstance(self._left, Begun):
-                with contextlib.suppress(asyncio.CancelledError):
-                    await self._left.cancel()
             raise
         except Exception:
             # A defect of ours. Nothing was acknowledged that was not done, so the peer may try again.
@@ -231,7 +213,7 @@ class Connection(asyncio.Protocol):
         turn = 0
         while True:
             self._has_news = False
-            event = engine.next_event() if self._left is None else await self._take_up(engine)
+            event = engine.next_event()
             if event.__class__ is not Signal:
                 await session.answer(event)
                 self._gather(engine)
@@ -245,7 +227,7 @@ class Connection(asyncio.Protocol):
                 continue
             turn = 0
             self._gather(engine)
-            if self._out or self._is_stuck:
+            if self._out:
                 await self._flush()
             if event is Signal.NEED_DATA and not self._is_lost:
                 await self._wait_for_peer(engine)
@@ -261,69 +243,19 @@ class Connection(asyncio.Protocol):
             else:
                 return
 
-    def _answer_at_once(self, engine: Engine[Any]) -> bool:
-        """Answer what needs no waiting. False: the task has to go on."""
-        session, task = self._session, self._task
-        if session is None or task is None:
-            return False
-        for _ in range(AT_ONCE):
-            event = engine.next_event()
-            if event is _NEED_DATA:
-                self._gather(engine)
-                if self._out_size > JOIN_BOUND:
-                    return False
-                if self._out:
-                    self._write()
-                self._has_news = False
-                self._expect(engine)
-                return not self._is_stuck
-            if event.__class__ is Signal:
-                self._left = event
-                return False
-            try:
-                self._left = begin(session.answer(event), self._loop, task)
-            except Exception as error:  # for the task, which tells of it and ends
-                self._left = error
-            if self._left is not None:
-                return False
-            self._gather(engine)
-            if self._out_size > JOIN_BOUND:
-                return False
-        return False
-
-    async def _take_up(self, engine: Engine[Any]) -> Any:
-        """Go on where an answer on the spot stopped; the next event."""
-        left, self._left = self._left, None
-        if isinstance(left, Exception):
-            raise left
-        if isinstance(left, Begun):
-            await left
-            self._gather(engine)
-            return engine.next_event()
-        return left
-
     async def _wait_for_peer(self, engine: Engine[Any]) -> None:
-        self._expect(engine)
-        if self._has_news:
-            return  # it came while we were writing
-        self._is_sleeping = True
-        try:
-            is_late = await self._wait()
-        finally:
-            self._is_sleeping = False
-        if is_late:
-            engine.timed_out()
-
-    def _expect(self, engine: Engine[Any]) -> None:
-        """Octets are awaited: read on, within the time that the engine gives."""
         self._unread = 0
         self._read_on()
+        if self._has_news:
+            return  # it came while we were writing
         if self._has_said or self._progress >= PROGRESS_OCTETS or not self._deadline.is_set:
             # Only answers and a fair amount of octets buy new time: a peer that sends an octet now and then
             # gets no further than one that sends nothing.
             self._deadline.set(engine.wait_limit())
             self._has_said = False
             self._progress = 0
+        if await self._wait():
+            engine.timed_out()
 
     async def _start_tls(self) -> TlsInfo:
         terms = self._terms
@@ -360,26 +292,17 @@ class Connection(asyncio.Protocol):
             self._out.append(part)
             self._out_size += len(part)
 
-    def _write(self) -> None:
-        """All of a small output at once."""
-        out = self._out
+    async def _flush(self) -> None:
+        out, size = self._out, self._out_size
         self._out = []
         self._out_size = 0
         self._has_said = True
-        if not self._is_lost:
-            self._transport.write(out[0] if len(out) == 1 else b"".join(out))
-
-    async def _flush(self) -> None:
-        if self._out_size <= JOIN_BOUND:
-            if self._out:
-                self._write()
+        if size <= JOIN_BOUND:
+            if not self._is_lost:
+                self._transport.write(out[0] if len(out) == 1 else b"".join(out))
             if self._is_stuck:
                 await self._drain()
             return
-        out = self._out
-        self._out = []
-        self._out_size = 0
-        self._has_said = True
         for batch in slices(out, WRITE_SLICE):
             if self._is_lost:
                 return
