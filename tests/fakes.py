@@ -124,7 +124,8 @@ class FakeResolver:
 
 @dataclass
 class FakeHost:
-    """A mail host. `answer` gives the reply for one recipient; `takes` seconds pass per mail transaction."""
+    """A mail host. `answer` gives the reply for one recipient; `takes` seconds pass per mail transaction, and
+    `connects_in` until it greets."""
 
     is_up: bool = True
     extensions: Mapping[str, str] = field(
@@ -134,6 +135,7 @@ class FakeHost:
     greeting: RemoteReply | None = None  # what it says instead of serving
     drops: bool = False  # the connection breaks within every transaction
     takes: float = 0.1
+    connects_in: float = 0.01
     probes: list[float] = field(default_factory=list)  # times of attempts to connect
     connections: int = 0
     open_now: int = 0
@@ -201,7 +203,7 @@ class FakeTransport:
         host = self.hosts.get(target.address)
         if host is not None:
             host.probes.append(asyncio.get_running_loop().time())
-        await asyncio.sleep(0.01)
+        await asyncio.sleep(0.01 if host is None else host.connects_in)
         if host is None or not host.is_up:
             raise ConnectFault(
                 Outcome(NO_ANSWER_FROM_HOST, "connection refused", target.host, target.address),

@@ -559,6 +559,23 @@ def test_a_drain_finishes_what_runs_and_gives_back_the_rest():
     run(story())
 
 
+def test_a_drain_sends_nothing_that_was_not_under_way():
+    """A lane that was still connecting claimed a letter and sent it, after the stop had been asked for."""
+
+    async def story():
+        world = World()
+        bob = world.host(connects_in=2.0)
+        world.put("bob@bob.test")
+        await world.relay.start()
+        await world.after(1)
+        await world.relay.stop(grace=30)
+        assert bob.letters == []
+        assert world.states() == {"due": 1}
+        assert bob.open_now == 0
+
+    run(story())
+
+
 def test_a_drain_does_not_wait_longer_than_its_grace():
     async def story():
         world = World()

@@ -13,7 +13,8 @@ from posthouse.outcome import Outcome
 from posthouse.protocol.smtp.client_outcomes import PROTOCOL_FAULT, Host
 from posthouse.protocol.smtp.client_transaction import MAY_BE_TWICE
 from posthouse.protocol.smtp.replies import Reply
-from posthouse.sim import accounting
+from posthouse.sim import accounting, records
+from posthouse.sim.ledger import bare
 from posthouse.sim.machine import EPOCH
 from posthouse.sim.people import Found, Person, is_uncertain
 from posthouse.sim.play import Play
@@ -51,6 +52,18 @@ class Scene:
         self.play.ledger.write(letter)
         await self.alice.submit(letter)
         return letter.message_id
+
+    async def send_and_watch(self, recipient: str) -> str:
+        """A letter that is just being sent."""
+        letter = bare(await self.write(recipient))
+        for _ in range(10_000):
+            if (letter, recipient) in records.claimed(self.alices.folder, is_up=True):
+                break
+            await asyncio.sleep(0.001)
+        else:
+            raise AssertionError("it was never sent")
+        await asyncio.sleep(0.02)  # until then it is only claimed; now MAIL FROM is on its way
+        return letter
 
     async def findings(self) -> list[str]:
         await self.play.check("here")
@@ -508,6 +521,31 @@ def test_an_operator_learns_that_the_server_went_down() -> None:
         scene.alices.crash()
         with pytest.raises(StationDown):
             await asking
+
+    run(1, script)
+
+
+def test_what_a_drain_cuts_off_may_come_again() -> None:
+    """A world called that a fault: a letter's host fell silent before its answer, while its server was stopping."""
+
+    async def script(world: World) -> None:
+        scene = Scene(world)
+        await scene.begin()
+        letter = await scene.send_and_watch("bob@bob.test")
+        world.network.silence(BOB.address)
+        await scene.play.stop(scene.alices)
+        assert dict(scene.play.ledger.doubts) == {(letter, "bob@bob.test"): 1}
+
+    run(1, script)
+
+
+def test_an_orderly_stop_excuses_nothing() -> None:
+    async def script(world: World) -> None:
+        scene = Scene(world)
+        await scene.begin()
+        await scene.send_and_watch("bob@bob.test")
+        await scene.play.stop(scene.alices)
+        assert dict(scene.play.ledger.doubts) == {}
 
     run(1, script)
 

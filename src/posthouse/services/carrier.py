@@ -120,10 +120,13 @@ class Carrier:
                     connection = await self._connect(lane)
                     if connection is None:
                         return
+                    continue  # a drain that began meanwhile finishes what was being sent, and begins nothing
                 if not jobs:
                     if lane.gives_way and lane.has_claimed:
                         return
                     jobs.extend(_jobs(await self._claim(lane)))
+                    if jobs:
+                        continue  # as above
                 if jobs:
                     if not await self._send(lane, connection, jobs):
                         return

@@ -28,6 +28,8 @@ from posthouse.sim.world import DAY, World
 REST = 3600.0
 RESTS = 120
 
+GRAIN = 0.01  # seconds before the end of a drain at which what is still being sent is looked at
+
 KNOWS_SCRAM = 0.1  # the share of people whose mail programs know more than PLAIN: it costs 3 ms for each login
 
 
@@ -85,15 +87,16 @@ class Play:
     async def stop(self, station: Station) -> None:
         """As by SIGTERM. What it is sending it finishes, unless that takes longer than it has: only then a letter may
         have arrived without its knowing."""
-        began, claimed = self.world.now, records.claimed(station.folder)
-        self.world.faults += await station.stop()
-        if self.world.now - began >= DRAIN:
-            self.ledger.doubt(claimed)
+        last_moment = self.world.loop.call_later(DRAIN - GRAIN, self._before_end, station)
+        try:
+            self.world.faults += await station.stop()
+        finally:
+            last_moment.cancel()
 
     def _before_end(self, station: Station) -> None:
         """What it is sending now may have arrived without its knowing."""
-        if station.is_up:
-            self.ledger.doubt(records.claimed(station.folder))
+        if not station.is_over:
+            self.ledger.doubt(records.claimed(station.folder, is_up=station.is_up))
 
     # --- looking ----------------------------------------------------------------------------------
 
@@ -195,7 +198,8 @@ class Play:
 
 def _claims(station: Station) -> list[str]:
     """What is claimed where nothing is at work: nobody will ever send it."""
-    return [f"{address} of {message_id} is claimed" for message_id, address in records.claimed(station.folder)]
+    claimed = records.claimed(station.folder, is_up=True)
+    return [f"{address} of {message_id} is claimed" for message_id, address in claimed]
 
 
 def _letter_in(text: str) -> str:

@@ -219,9 +219,10 @@ def _states(results: bytes) -> tuple[str, ...]:
     return tuple(each[2] for each in msgspec.msgpack.decode(results))
 
 
-def claimed(folder: Path) -> list[tuple[str, str]]:
-    """Message-ID and address of every recipient that is being sent at this moment, by a server that is up."""
-    with _connection(folder, is_up=True) as connection:
+def claimed(folder: Path, *, is_up: bool) -> list[tuple[str, str]]:
+    """Message-ID and address of every recipient that is being sent at this moment, by a server that is up or
+    stopping."""
+    with _connection(folder, is_up=is_up) as connection:
         return list(
             connection.execute(
                 "SELECT l.message_id, r.address FROM queue_recipient AS r JOIN queue_letter AS l ON l.id = r.letter"
