@@ -24,6 +24,7 @@ from fuzz.targets import (
     header,
     manifest,
     pack,
+    structure,
 )
 
 from fuzz import plain, pop3_house, registry, smtp_house
@@ -36,6 +37,9 @@ from posthouse.mail.address import Domain
 from posthouse.mailauth import dkim_verify
 from posthouse.mailauth.canonical import simple_body
 from posthouse.net import pop3_source, resolver
+from posthouse.protocol.imap import client as imap_client
+from posthouse.protocol.imap import server as imap_server
+from posthouse.protocol.imap import utf7
 from posthouse.protocol.pop3 import client as pop3_client
 from posthouse.protocol.pop3 import commands as pop3_commands
 from posthouse.protocol.sasl import plain as sasl_plain
@@ -95,6 +99,9 @@ PLANTED: dict[str, Plant] = {
     "encoded_word": _around(encoded_word, "encode_header_text", lambda text: text.removesuffix("=")),
     "foreign": _put(foreign, "with_crlf", bytes),
     "header": _put(header, "remove_fields", lambda letter, _names: letter),
+    "imap_both": _put(utf7, "decode", bytes.decode),
+    "imap_client": _put(imap_client, "values_of", _raising(KeyError("a fault"))),
+    "imap_server": _deaf_to_short_pieces(imap_server.ImapServer, "receive_data"),
     "manifest": _put(manifest, "ArchiveFault", KeyError),
     "notes": _put(notes, "decode", notes._DECODER.decode),
     "pack": _around(pack, "scan", lambda found: list(found)[:-1]),
@@ -114,6 +121,7 @@ PLANTED: dict[str, Plant] = {
     "smtp_paths": _put(client_commands, "xtext", str),
     "smtp_reply": _deaf_to_short_pieces(reply_parser.ReplyParser, "feed"),
     "smtp_server": _deaf_to_short_pieces(server.SmtpServer, "receive_data"),
+    "structure": _around(structure, "unpack", lambda part: part._replace(lines=part.lines + 1)),
     "trace": _put(mail_trace, "_NOT_SHOWN", re.compile("(?!)")),
     "uid_set": _around(uidset, "to_text", lambda text: text.replace(":", ",")),
 }

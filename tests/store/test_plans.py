@@ -8,7 +8,8 @@ from functools import partial
 
 import pytest
 
-from posthouse.store import letters, listing, messages, queue
+from posthouse.store import catalogue, flagging, letters, listing, messages, queue, reading, rights, visitors
+from posthouse.store.flagging import Change
 from posthouse.store.letters import Place
 from tests.services.queue_world import letter_for
 from tests.store.letterbox import NOW, PREFIX, Box, letter, new_account
@@ -54,6 +55,28 @@ def _remove(box: Box) -> None:
     box.db.run(lambda tx: messages.expunge(tx, box.account, box.id("INBOX"), scattered, now=NOW))
 
 
+def _select(box: Box) -> None:
+    inbox = box.id("INBOX")
+    validity = box.mailbox("INBOX").uid_validity
+    few = ((3, 5), (9, 9))
+    for look in (catalogue.head, catalogue.first_unseen, catalogue.page):
+        box.db.look(partial(look, mailbox=inbox))
+    box.db.look(partial(catalogue.news, mailbox=inbox, after=1, uid_validity=validity))
+    for read in (reading.dated, reading.summed, reading.parsed, reading.letters):
+        box.db.look(partial(read, mailbox=inbox, uids=few))
+    box.db.run(lambda tx: flagging.store(tx, box.account, inbox, few, Change.ADD, keywords=("a",), now=NOW))
+    box.db.run(lambda tx: catalogue.claim_recent(tx, inbox))
+
+
+def _visit(box: Box) -> None:
+    inbox, visitor = box.id("INBOX"), new_account(box.db, "carol@bob.test").account
+    box.db.run(lambda tx: rights.grant(tx, box.account, inbox, visitor, "lrs", NOW))
+    box.db.look(partial(rights.of_person, mailbox=inbox, person=visitor))
+    box.db.look(partial(rights.shared_with, person=visitor))
+    box.db.run(lambda tx: visitors.store(tx, box.account, inbox, visitor, ((3, 5),), Change.ADD, flags=1, now=NOW))
+    box.db.look(partial(visitors.seen, mailbox=inbox, person=visitor))
+
+
 def _relay(box: Box) -> None:
     _deliver(box)
     claim = partial(queue.claim_due, next_hop="bob.test", owner="me", max_letters=10)
@@ -62,7 +85,7 @@ def _relay(box: Box) -> None:
     box.db.look(partial(queue.location, letter=claimed[0].id))
 
 
-@pytest.mark.parametrize("work", [_deliver, _open, _read, _remove, _relay])
+@pytest.mark.parametrize("work", [_deliver, _open, _read, _remove, _select, _visit, _relay])
 def test_what_each_letter_and_each_login_costs_does_not_grow(box: Box, work: Callable[[Box], None]) -> None:
     seen: dict[str, None] = {}
     box.db.connection.trace_v2(1, lambda event: seen.setdefault(event["sql"]))

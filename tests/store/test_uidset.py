@@ -36,3 +36,10 @@ def test_union_and_limit(one: set[int], two: set[int], limit: int) -> None:
 def test_text_is_a_sequence_set() -> None:
     """RFC 9051 §9."""
     assert uidset.to_text(uidset.from_uids([7, 1, 2, 3, 4])) == "1:4,7"
+
+
+@given(uids, uids)
+def test_what_is_in_both_and_in_one_alone(one: set[int], two: set[int]) -> None:
+    a, b = uidset.from_uids(one), uidset.from_uids(two)
+    assert uidset.intersection(a, b) == uidset.from_uids(one & two)
+    assert uidset.difference(a, b) == uidset.from_uids(one - two)

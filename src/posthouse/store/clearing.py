@@ -62,5 +62,8 @@ _CLEAR_ACCOUNT = (
     "DELETE FROM thread_reference WHERE account = :account",
     "DELETE FROM journal WHERE account = :account",
     "DELETE FROM retired_name WHERE account = :account",
+    "DELETE FROM visitor_seen WHERE person = :account OR mailbox IN (SELECT id FROM mailbox WHERE account = :account)",
+    "DELETE FROM mailbox_right WHERE person = :account OR mailbox IN (SELECT id FROM mailbox WHERE account = :account)",
+    "DELETE FROM keyword_spelling WHERE account = :account",
     "DELETE FROM mailbox WHERE account = :account",
 )

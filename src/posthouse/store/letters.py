@@ -41,7 +41,8 @@ class LetterIn:
 
     `envelope_summary`: HeaderScan.pack_envelope(). `message_id`, `in_reply_to`, `references` (ids without their
     angle brackets) and `subject` (the raw unfolded value) decide the thread. `header_size`: octets of the content's
-    header with its empty line. `received_at`: the internal date, seconds since the epoch.
+    header with its empty line. `received_at`: the internal date, seconds since the epoch. `saved_at`: now, where
+    that is another time (a client says when a letter arrived: RFC 9051 §6.3.12).
     """
 
     content: Content
@@ -55,6 +56,11 @@ class LetterIn:
     in_reply_to: bytes = b""
     references: tuple[bytes, ...] = ()
     subject: bytes = b""
+    saved_at: float | None = None
+
+    @property
+    def now(self) -> float:
+        return self.received_at if self.saved_at is None else self.saved_at
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,12 +120,12 @@ _EMAIL = (
     " VALUES (:email, :account, :blob, :thread, :received_at, :size, :header_size, :has_dot_lines)"
 )
 _DETAIL = (
-    "INSERT INTO email_detail (email, prefix, summary, reverse_path, trace)"
-    " VALUES (:email, :prefix, :summary, :reverse_path, :trace)"
+    "INSERT INTO email_detail (email, prefix, summary, reverse_path, trace, ancestors)"
+    " VALUES (:email, :prefix, :summary, :reverse_path, :trace, :ancestors)"
 )
 _PLACEMENT = (
-    "INSERT INTO placement (mailbox, uid, email, modseq, created, flags, keywords, size)"
-    " VALUES (:mailbox, :uid, :email, :modseq, :modseq, :flags, :keywords, :size)"
+    "INSERT INTO placement (mailbox, uid, email, modseq, created, flags, keywords, size, saved_at)"
+    " VALUES (:mailbox, :uid, :email, :modseq, :modseq, :flags, :keywords, :size, :saved_at)"
 )
 _ADDED = int(Kind.ADDED)
 
@@ -219,6 +225,7 @@ class _Delivery:
 
     def _gather_emails(self, blob: int) -> None:
         letter = self.letter
+        ancestors = b" ".join(letter.references)  # an id has no blank in it
         for prefix, (email, size) in self.emails.items():
             self.rows.emails.append(
                 {
@@ -239,6 +246,7 @@ class _Delivery:
                     "summary": letter.envelope_summary,
                     "reverse_path": letter.reverse_path,
                     "trace": letter.trace,
+                    "ancestors": ancestors,
                 }
             )
 
@@ -279,6 +287,7 @@ class _Delivery:
                 "flags": place.flags,
                 "keywords": keywords,
                 "size": size,
+                "saved_at": int(self.letter.now),
             }
         )
         self.rows.placed.append(Placed(self.account, mailbox, uid, email, self.modseq, size))
@@ -304,7 +313,7 @@ class _Delivery:
                     "mailbox": mailbox,
                     "kind": _ADDED,
                     "uids": str(uids[0]) if len(uids) == 1 else to_text(from_uids(uids)),
-                    "now": self.letter.received_at,
+                    "now": self.letter.now,
                 }
             )
 

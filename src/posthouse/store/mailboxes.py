@@ -330,6 +330,7 @@ def delete(tx: Transaction, account: int, mailbox: int, now: float) -> None:
         raise MailboxRefusal(Reason.HASCHILDREN, "delete the mailboxes below it first")
     messages.expunge_in(tx, unit, mailbox, uidset.EVERY_UID)
     _retire(tx, old, now)
+    tx.run("DELETE FROM mailbox_right WHERE mailbox = :mailbox", mailbox=mailbox)
     tx.run("DELETE FROM mailbox WHERE id = :mailbox", mailbox=mailbox)
     journal.record(tx, unit, mailbox, Kind.DELETED)
 

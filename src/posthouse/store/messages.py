@@ -103,6 +103,11 @@ def unique_id(email: int) -> str:
     return f"e{email:x}"
 
 
+def thread_id(thread: int) -> str:
+    """The text of a thread id: THREADID (RFC 8474 §5.2), JMAP id."""
+    return f"t{thread:x}"
+
+
 # --- reading --------------------------------------------------------------------------------------
 
 
@@ -247,6 +252,10 @@ _SHRINK = (
     "UPDATE mailbox SET modseq = :modseq, total = total - :count, octets = octets - :octets,"
     " unseen = unseen - :unseen WHERE id = :mailbox"
 )
+_FORGET_SEEN = (
+    "DELETE FROM visitor_seen WHERE mailbox = :mailbox AND uid IN"
+    " (SELECT uid FROM tombstone WHERE mailbox = :mailbox AND modseq = :modseq)"
+)
 _BURIED = "SELECT uid FROM tombstone WHERE mailbox = :mailbox AND modseq = :modseq ORDER BY uid"
 # Emails of this unit's tombstones that no placement shows any more.
 _WEIGH_LOST = (
@@ -305,6 +314,7 @@ def _take_out(tx: Transaction, unit: Unit, mailbox: int, uids: Ranges, wanted: i
     if not count:
         return ()
     tx.run(_SHRINK, modseq=unit.modseq, count=count, octets=octets, unseen=unseen, mailbox=mailbox)
+    tx.run(_FORGET_SEEN, mailbox=mailbox, modseq=unit.modseq)
     gone = uidset.from_uids(row[0] for row in tx.rows(_BURIED, mailbox=mailbox, modseq=unit.modseq))
     journal.record(tx, unit, mailbox, Kind.EXPUNGED, uidset.to_text(gone))
     return gone
@@ -317,8 +327,8 @@ _RESERVE = (
     " octets = octets + :octets, unseen = unseen + :unseen WHERE id = :mailbox"
 )
 _PLACE_AGAIN = (
-    "INSERT INTO placement (mailbox, uid, email, modseq, created, flags, keywords, size)"
-    " SELECT :target, :base + ROW_NUMBER() OVER (ORDER BY uid), email, :modseq, :modseq, flags, keywords, size"
+    "INSERT INTO placement (mailbox, uid, email, modseq, created, flags, keywords, size, saved_at)"
+    " SELECT :target, :base + ROW_NUMBER() OVER (ORDER BY uid), email, :modseq, :modseq, flags, keywords, size, :now"
     " FROM placement WHERE mailbox = :mailbox AND uid BETWEEN :first AND :last"
 )
 _VALIDITY = "SELECT uid_validity FROM mailbox WHERE id = :mailbox AND account = :account"
@@ -356,7 +366,8 @@ def _copy(tx: Transaction, unit: Unit, mailbox: int, uids: Ranges, target: int) 
         if weighed is None or not weighed[0]:
             continue
         source += [row[0] for row in tx.rows(piece.of(_EXISTING), wanted=_EVERY, **here)]
-        tx.run(piece.of(_PLACE_AGAIN), target=target, base=base + count, modseq=unit.modseq, **here)
+        placing = {"target": target, "base": base + count, "modseq": unit.modseq, "now": int(unit.now)}
+        tx.run(piece.of(_PLACE_AGAIN), **placing, **here)
         count, octets, unseen = count + weighed[0], octets + weighed[1], unseen + weighed[2]
     validity = tx.row(_VALIDITY, mailbox=target, account=unit.account)
     assert validity is not None  # own_uid_next has seen it

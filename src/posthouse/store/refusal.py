@@ -18,6 +18,7 @@ class Reason(StrEnum):
     HASCHILDREN = "HASCHILDREN"
     CANNOT = "CANNOT"
     LIMIT = "LIMIT"
+    OVERQUOTA = "OVERQUOTA"
 
 
 class MailboxRefusal(Refusal):

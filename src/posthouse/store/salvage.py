@@ -163,7 +163,8 @@ def put_back(tx: Transaction, copy: Copy, content: Content, now: float) -> bool:
     )
     if blob.location.digest == UNKNOWN_DIGEST:  # what was said of it was read from hurt octets
         tx.run(
-            "UPDATE email_detail SET summary = :summary WHERE email IN (SELECT id FROM email WHERE blob = :blob)",
+            "UPDATE email_detail SET summary = :summary, structure = NULL, preview = NULL, ancestors = NULL"
+            " WHERE email IN (SELECT id FROM email WHERE blob = :blob)",
             summary=scan_header(copy.octets[:MAX_HEADER]).pack_envelope(),
             blob=blob.id,
         )

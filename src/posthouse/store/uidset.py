@@ -20,6 +20,8 @@ def from_uids(uids: Iterable[int]) -> Ranges:
     ordered = sorted(set(uids))
     if not ordered:
         return ()
+    if ordered[-1] - ordered[0] + 1 == len(ordered):  # one run: what a client does to 1:* is never looked at one by one
+        return ((ordered[0], ordered[-1]),)
     found: list[tuple[int, int]] = []
     first = last = ordered[0]
     for uid in ordered[1:]:
@@ -91,3 +93,38 @@ def from_text(text: str) -> Ranges:
 def merged(sets: Sequence[Ranges]) -> Ranges:
     """The union."""
     return from_ranges(pair for ranges in sets for pair in ranges)
+
+
+def intersection(ranges: Ranges, others: Ranges) -> Ranges:
+    """What is in both."""
+    found: list[tuple[int, int]] = []
+    one = other = 0
+    while one < len(ranges) and other < len(others):
+        first = max(ranges[one][0], others[other][0])
+        last = min(ranges[one][1], others[other][1])
+        if first <= last:
+            found.append((first, last))
+        if ranges[one][1] < others[other][1]:
+            one += 1
+        else:
+            other += 1
+    return tuple(found)
+
+
+def difference(ranges: Ranges, without: Ranges) -> Ranges:
+    """What is in the first set alone."""
+    found: list[tuple[int, int]] = []
+    index = 0
+    for first, last in ranges:
+        begin = first
+        while index < len(without) and without[index][1] < begin:
+            index += 1
+        here = index
+        while here < len(without) and without[here][0] <= last:
+            if begin < without[here][0]:
+                found.append((begin, without[here][0] - 1))
+            begin = without[here][1] + 1
+            here += 1
+        if begin <= last:
+            found.append((begin, last))
+    return tuple(found)
