@@ -29,6 +29,9 @@ from posthouse.services.guard import Guard
 from posthouse.services.keys import DomainKeys
 from posthouse.services.limits import RateLimit, RoomCheck
 from posthouse.services.login import Login
+from posthouse.services.mailbox.places import Places
+from posthouse.services.mailbox.selected import SelectDesk
+from posthouse.services.mailbox.storing import Storing
 from posthouse.services.maildrop import Maildrops
 from posthouse.services.passwords import Cost, Passwords
 from posthouse.services.queue_desk import QueueDesk
@@ -81,6 +84,15 @@ def real_machine() -> Machine:
 
 
 @dataclass(frozen=True, slots=True)
+class Mailboxes:
+    """What reads and changes mailboxes for people (IMAP)."""
+
+    places: Places
+    desk: SelectDesk
+    storing: Storing
+
+
+@dataclass(frozen=True, slots=True)
 class House:
     """Everything behind the listeners, built and joined."""
 
@@ -100,6 +112,7 @@ class House:
     lmtp: Reception
     submission: Submission
     maildrops: Maildrops
+    mailboxes: Mailboxes
     routing: Routing
     delivery: Delivery
     settler: Settler
@@ -185,12 +198,22 @@ def open_house(folder: Path, settings: Settings, machine: Machine) -> House:
         lmtp=_reception(ground, identity, acceptance, room, kind="lmtp"),
         submission=_submission(ground, identity, acceptance, room),
         maildrops=Maildrops(database, blobs, ground.bus, clock),
+        mailboxes=_mailboxes(ground),
         routing=outgoing.routing,
         delivery=outgoing.delivery,
         settler=outgoing.settler,
         relay=outgoing.relay,
         queue_desk=outgoing.queue_desk,
         resolver=outgoing.resolver,
+    )
+
+
+def _mailboxes(ground: _Ground) -> Mailboxes:
+    database, bus, clock = ground.database, ground.bus, ground.machine.clock
+    return Mailboxes(
+        places=Places(database, shared=ground.settings.imap.shared),
+        desk=SelectDesk(database, bus),
+        storing=Storing(database, bus, clock),
     )
 
 

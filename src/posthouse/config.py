@@ -106,8 +106,8 @@ class Listen(Section):
     lmtp: list[Endpoint] = setting([], "Mail for local recipients from a trusted neighbour (RFC 2033); never relays.")
     pop3: list[Endpoint] = setting([], "POP3 with STLS (port 110).")
     pop3s: list[Endpoint] = setting([], "POP3, TLS from the first octet (port 995).")
-    imap: list[Endpoint] = setting([], "IMAP with STARTTLS (port 143); not built yet.")
-    imaps: list[Endpoint] = setting([], "IMAP, TLS from the first octet (port 993); not built yet.")
+    imap: list[Endpoint] = setting([], "IMAP with STARTTLS (port 143).")
+    imaps: list[Endpoint] = setting([], "IMAP, TLS from the first octet (port 993).")
     http: list[Endpoint] = setting([], "Web and JMAP; not built yet.")
     https: list[Endpoint] = setting([], "Web and JMAP over TLS; not built yet.")
     metrics: list[Endpoint] = setting([], "Prometheus metrics at /metrics, health at /health; keep it local.")
@@ -133,6 +133,25 @@ class Pop3(Section):
 
     max_connections: int = setting(1000, "Sessions at once, with and without TLS together.", ge=1)
     max_connections_per_address: int = setting(50, "Sessions at once from one address; loopback is exempt.", ge=1)
+
+
+class Imap(Section):
+    """What IMAP sessions may do."""
+
+    max_connections: int = setting(
+        10_000, "Sessions at once, with and without TLS together; a client holds several for days.", ge=1
+    )
+    max_connections_per_address: int = setting(
+        1000, "Sessions at once from one address, which may be that of a whole office; loopback is exempt.", ge=1
+    )
+    literal_minus: bool = setting(
+        False, "Take only small literals without leave (LITERAL- instead of LITERAL+, RFC 7888)."
+    )
+    shared: str = setting(
+        "shared",
+        'Local part of the account whose mailboxes all of its domain find under "Shared/", as far as their rights'
+        ' (ACL) let them; "" for none.',
+    )
 
 
 class Submission(Section):
@@ -243,6 +262,7 @@ class Settings(Section):
     listen: Listen = Listen()
     smtp: Smtp = Smtp()
     pop3: Pop3 = Pop3()
+    imap: Imap = Imap()
     submission: Submission = Submission()
     auth: Auth = Auth()
     queue: Queue = Queue()

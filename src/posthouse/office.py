@@ -14,7 +14,17 @@ from posthouse.services.checkup import Checkup
 from posthouse.services.letterbox import Letterbox
 from posthouse.services.store_check import StoreCheck
 
-SERVED = ("smtp", "submission", "submissions", "lmtp", "pop3", "pop3s", "metrics")  # keys of [listen] that are built
+SERVED = (
+    "smtp",
+    "submission",
+    "submissions",
+    "lmtp",
+    "pop3",
+    "pop3s",
+    "imap",
+    "imaps",
+    "metrics",
+)  # keys of [listen] that are built
 
 
 def office_of(house: House, reload: Callable[[], None], *, is_serving: bool) -> Office:

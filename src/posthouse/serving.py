@@ -14,6 +14,8 @@ from dataclasses import dataclass
 from posthouse import config
 from posthouse.app import House, schedules_of, static_routes
 from posthouse.config import Settings
+from posthouse.edges.imap.session import ImapSession
+from posthouse.edges.imap.terms import ImapTerms
 from posthouse.edges.pop3 import Pop3Session, Pop3Terms
 from posthouse.edges.smtp import Office, Role, SmtpSession, SmtpTerms
 from posthouse.edges.smtp_replies import unwelcome
@@ -21,6 +23,8 @@ from posthouse.net.admission import Admission
 from posthouse.net.listener import DEFAULT_LIMITS, Endpoint, Listener
 from posthouse.net.session import ConnectionLimits, SessionFactory, TlsUpgrader
 from posthouse.ports import Peer, TlsInfo
+from posthouse.protocol.imap.admission import Terms as EngineTerms
+from posthouse.protocol.imap.server import ImapServer
 from posthouse.protocol.pop3.server import Pop3Server
 from posthouse.protocol.smtp.extensions import Mode
 from posthouse.protocol.smtp.server import SmtpServer
@@ -38,7 +42,7 @@ class Service:
 
     name: str
     is_implicit_tls: bool
-    is_pop3: bool
+    limits: config.Smtp | config.Pop3 | config.Imap
     new_session: SessionFactory
     refusal: Callable[[Peer, str], bytes]
 
@@ -60,14 +64,15 @@ class Server:
         self._tls = tls
         self._log = logger("server")
         settings = house.settings
-        smtp, pop3 = admission_of(settings.smtp, descriptors), admission_of(settings.pop3, descriptors)
+        sections = (settings.smtp, settings.pop3, settings.imap)
+        admissions = {id(section): admission_of(section, descriptors) for section in sections}
         self.listeners = [
             Listener(
                 service.name,
                 endpoints[service.name],
                 service.new_session,
                 entropy=house.machine.entropy,
-                admission=pop3 if service.is_pop3 else smtp,
+                admission=admissions[id(service.limits)],
                 refusal=service.refusal,
                 tls=tls,
                 is_implicit_tls=service.is_implicit_tls,
@@ -128,7 +133,7 @@ class Server:
         self._log.info("reloaded")
 
 
-def admission_of(section: config.Smtp | config.Pop3, descriptors: int | None) -> Admission:
+def admission_of(section: config.Smtp | config.Pop3 | config.Imap, descriptors: int | None) -> Admission:
     """The settings' limits, and of the system's no more than half for each protocol: a connection that is told why
     it is not welcome is better than one that cannot be accepted."""
     total = section.max_connections if descriptors is None else min(section.max_connections, max(1, descriptors // 2))
@@ -137,10 +142,13 @@ def admission_of(section: config.Smtp | config.Pop3, descriptors: int | None) ->
 
 def services_of(house: House) -> list[Service]:
     def smtp(name: str, role: Role, *, implicit: bool = False) -> Service:
-        return Service(name, implicit, False, _smtp(house, role, name), unwelcome)
+        return Service(name, implicit, house.settings.smtp, _smtp(house, role, name), unwelcome)
 
     def pop3(name: str, *, implicit: bool = False) -> Service:
-        return Service(name, implicit, True, _pop3(house, name), _pop3_unwelcome)
+        return Service(name, implicit, house.settings.pop3, _pop3(house, name), _pop3_unwelcome)
+
+    def imap(name: str, *, implicit: bool = False) -> Service:
+        return Service(name, implicit, house.settings.imap, _imap(house, name), _imap_unwelcome)
 
     return [
         smtp("smtp", Role.MX),
@@ -149,6 +157,8 @@ def services_of(house: House) -> list[Service]:
         smtp("lmtp", Role.LMTP),
         pop3("pop3"),
         pop3("pop3s", implicit=True),
+        imap("imap"),
+        imap("imaps", implicit=True),
     ]
 
 
@@ -206,6 +216,43 @@ def _pop3(house: House, listener: str) -> SessionFactory:
         return Pop3Session(engine, peer, tls, terms)
 
     return new_session
+
+
+def _imap(house: House, listener: str) -> SessionFactory:
+    settings = house.settings
+    plaintext = listener in settings.auth.plaintext
+    terms = ImapTerms(
+        hostname=settings.hostname,
+        login=house.login,
+        places=house.mailboxes.places,
+        desk=house.mailboxes.desk,
+        storing=house.mailboxes.storing,
+        clock=house.machine.clock,
+        metrics=house.metrics,
+        log=logger("imap"),
+        append_limit=settings.smtp.max_message,
+        literal_minus=settings.imap.literal_minus,
+        plaintext_auth=plaintext,
+        tarpit_after=settings.smtp.tarpit_after,
+        close_after=settings.smtp.close_after,
+    )
+    engine_terms = EngineTerms(
+        requires_tls=not plaintext,
+        max_message_size=settings.smtp.max_message,
+        literal_minus=settings.imap.literal_minus,
+    )
+
+    def new_session(peer: Peer, tls: TlsInfo | None) -> ImapSession:
+        engine = ImapServer(engine_terms, offers_tls=tls is None)
+        if tls is not None:
+            engine.tls_started(tls)
+        return ImapSession(engine, peer, tls, terms)
+
+    return new_session
+
+
+def _imap_unwelcome(_peer: Peer, reason: str) -> bytes:
+    return f"* BYE [UNAVAILABLE] {reason}\r\n".encode()
 
 
 def _pop3_unwelcome(_peer: Peer, reason: str) -> bytes:

@@ -28,7 +28,7 @@ from tests.store.machine import FaultyDisk
 from tests.system.wire import Wire
 
 HOSTNAME = "mail.example.test"
-SERVICES = ("smtp", "submission", "submissions", "lmtp", "pop3", "pop3s")
+SERVICES = ("smtp", "submission", "submissions", "lmtp", "pop3", "pop3s", "imap", "imaps")
 PASSWORD = "secret"
 CHEAP = Cost(time=1, memory=8)  # KiB; the smallest Argon2 there is
 # name, quota
@@ -109,7 +109,7 @@ class Post:
     disk: FaultyDisk
 
     async def connect(self, service: str = "smtp") -> Wire:
-        return await Wire.open(self.ports[service], self.trusting, is_tls=service in ("submissions", "pop3s"))
+        return await Wire.open(self.ports[service], self.trusting, is_tls=service in ("submissions", "pop3s", "imaps"))
 
     async def smtp(self) -> Wire:
         """A session with other servers' door, after EHLO."""

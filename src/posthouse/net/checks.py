@@ -86,8 +86,8 @@ def _listeners(settings: Settings) -> list[Finding]:
         found.append(Finding("listen", "warning", "mail from other servers is not received", "set listen.smtp"))
     if not (listen.submission or listen.submissions):
         found.append(Finding("listen", "warning", "users cannot send", "set listen.submissions"))
-    if not (listen.pop3 or listen.pop3s):
-        found.append(Finding("listen", "warning", "users cannot read", "set listen.pop3s"))
+    if not (listen.pop3 or listen.pop3s or listen.imap or listen.imaps):
+        found.append(Finding("listen", "warning", "users cannot read", "set listen.imaps"))
     for name in settings.auth.plaintext:
         text = f"passwords may cross unencrypted connections on {name}"
         found.append(Finding("listen", "warning", text, "take it out of auth.plaintext"))

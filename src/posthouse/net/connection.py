@@ -18,7 +18,7 @@ from typing import Any, cast
 
 from posthouse.net.deadline import Deadline
 from posthouse.net.peer import peer_of
-from posthouse.net.session import ConnectionLimits, Session, SessionFactory, TlsRefused, TlsUpgrader
+from posthouse.net.session import ConnectionLimits, Session, SessionFactory, TlsRefused, TlsUpgrader, Wakeful
 from posthouse.ports import Peer, TlsInfo
 from posthouse.protocol.engine import Engine, LocalProtocolError, Signal
 from posthouse.telemetry import logger
@@ -65,6 +65,7 @@ class Connection(asyncio.Protocol):
         "_has_news",
         "_has_said",
         "_held",
+        "_is_called",
         "_is_deaf",
         "_is_ended",
         "_is_late",
@@ -100,6 +101,7 @@ class Connection(asyncio.Protocol):
         self._progress = 0  # octets fed since the deadline was set
         self._has_said = True  # something was sent since the deadline was set
         self._has_news = False  # something happened since the engine was last asked
+        self._is_called = False  # the session wants its turn
         self._is_reading = True
         self._is_stuck = False  # the transport's write buffer is full
         self._is_late = False
@@ -190,6 +192,8 @@ class Connection(asyncio.Protocol):
             tls = await self._start_tls() if self._terms.is_implicit_tls else None
             session = self._terms.new_session(self.peer, tls)
             self._engine = session.engine
+            if isinstance(session, Wakeful):
+                session.watch(self._call)
             self._release()
             await self._converse(session, session.engine)
         except TlsRefused as refused:
@@ -231,6 +235,9 @@ class Connection(asyncio.Protocol):
                 await self._flush()
             if event is Signal.NEED_DATA and not self._is_lost:
                 await self._wait_for_peer(engine)
+                if self._is_called and isinstance(session, Wakeful):
+                    self._is_called = False
+                    await session.woken()
             elif event is Signal.START_TLS:
                 tls = await self._start_tls()
                 engine.tls_started(tls)
@@ -246,7 +253,7 @@ class Connection(asyncio.Protocol):
     async def _wait_for_peer(self, engine: Engine[Any]) -> None:
         self._unread = 0
         self._read_on()
-        if self._has_news:
+        if self._has_news or self._is_called:
             return  # it came while we were writing
         if self._has_said or self._progress >= PROGRESS_OCTETS or not self._deadline.is_set:
             # Only answers and a fair amount of octets buy new time: a peer that sends an octet now and then
@@ -342,6 +349,10 @@ class Connection(asyncio.Protocol):
         self._has_news = True
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(None)
+
+    def _call(self) -> None:
+        self._is_called = True
+        self._wake()
 
     def _is_waiting(self) -> bool:
         return self._waiter is not None and not self._waiter.done()

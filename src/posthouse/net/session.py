@@ -6,7 +6,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from posthouse.ports import Peer, TlsInfo
 from posthouse.protocol.engine import Engine
@@ -42,6 +42,17 @@ class Session(Protocol):
 
     async def closed(self) -> None:
         """The conversation is over, however it ended. Called exactly once; release locks here."""
+
+
+@runtime_checkable
+class Wakeful(Protocol):
+    """A session that has something to say though its peer has said nothing (IMAP's IDLE)."""
+
+    def watch(self, wake: Callable[[], None]) -> None:
+        """Told once, first. `wake` may be called at any time in the loop's thread: `woken` follows soon."""
+
+    async def woken(self) -> None:
+        """Say through the engine what is new. Never while an event is being answered."""
 
 
 # With implicit TLS the handshake is done before the session exists: whoever makes the session tells it and its

@@ -43,7 +43,12 @@ async def wanted_records(domain: str, hostname: str, keys: DomainKeys, *, listen
     for service, label, port in (("submissions", "_submissions", 465), ("submission", "_submission", 587)):
         if service in listens:
             records.append(_service(domain, hostname, label, port))
-    for service, label, port in (("pop3s", "_pop3s", 995), ("pop3", "_pop3", 110)):
+    for service, label, port in (
+        ("imaps", "_imaps", 993),
+        ("imap", "_imap", 143),
+        ("pop3s", "_pop3s", 995),
+        ("pop3", "_pop3", 110),
+    ):
         if service in listens:
             records.append(_service(domain, hostname, label, port))
     return records

@@ -247,6 +247,17 @@ def first_unseen(reader: Reader, mailbox: int) -> int | None:
     return None if row is None else int(row[0])
 
 
+def number_of(reader: Reader, head: Head, uid: int) -> int:
+    """The sequence number of a letter that is there; without a look at the others where none has ever gone."""
+    if head.total == head.uid_next - 1:
+        return uid
+    row = reader.row(
+        "SELECT COUNT(*) FROM placement WHERE mailbox = :mailbox AND uid <= :uid", mailbox=head.mailbox, uid=uid
+    )
+    assert row is not None  # an aggregate
+    return int(row[0])
+
+
 def claim_recent(tx: Transaction, mailbox: int) -> Ranges:
     r"""What is \Recent from now on in the session that asks, and in no other. No mod-sequence: nothing else changes."""
     row = tx.row("SELECT recent_from, uid_next FROM mailbox WHERE id = :mailbox", mailbox=mailbox)

@@ -31,6 +31,8 @@ STANDARD = {
     "submissions": ["*:465"],
     "pop3": ["*:110"],
     "pop3s": ["*:995"],
+    "imap": ["*:143"],
+    "imaps": ["*:993"],
     "metrics": ["127.0.0.1:9325"],
 }
 # For a try on one's own machine: loopback only, ports that need no root, all of them standard plus a round number.
@@ -40,6 +42,8 @@ TRIAL = {
     "submissions": ["127.0.0.1:2465"],
     "pop3": ["127.0.0.1:2110"],
     "pop3s": ["127.0.0.1:2995"],
+    "imap": ["127.0.0.1:2143"],
+    "imaps": ["127.0.0.1:2993"],
     "metrics": ["127.0.0.1:2325"],
 }
 TRIAL_FOLDER = Path("posthouse-data")
@@ -136,13 +140,15 @@ def welcome(data: Path, listens: Mapping[str, list[str]], user: str, password: s
     if password:
         yield f"  password     {password}   (shown this once; `posthouse account password` sets a new one)"
     for key, kind, tls in (
+        ("imaps", "IMAP", "SSL/TLS"),
+        ("imap", "IMAP", "STARTTLS"),
         ("pop3s", "POP3", "SSL/TLS"),
         ("pop3", "POP3", "STARTTLS"),
         ("submissions", "SMTP", "SSL/TLS"),
         ("submission", "SMTP", "STARTTLS"),
     ):
         if key in ports:
-            what = "incoming" if kind == "POP3" else "outgoing"
+            what = "outgoing" if kind == "SMTP" else "incoming"
             yield f"  {what}     {kind}, server {_reach(hosts[key])}, port {ports[key]}, {tls}"
     yield "  certificate  self-signed, the program asks once whether to trust it"
     secret = password or "PASSWORD"

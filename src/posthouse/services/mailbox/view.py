@@ -74,6 +74,7 @@ class SelectedView:
         "_told_recent",
         "_uids",
         "mailbox",
+        "marks_recent",
         "uses_vanished",
     )
 
@@ -81,6 +82,9 @@ class SelectedView:
         self, mailbox: int, uids: array[int], modseq: int, *, recent: Ranges = (), uses_vanished: bool = False
     ) -> None:
         self.mailbox = mailbox
+        # What comes while this session looks on is \Recent for it (RFC 3501 §2.3.2: a session SHOULD rather take a
+        # letter for recent than not). For the next one that selects the mailbox it is so too.
+        self.marks_recent = False
         self.uses_vanished = uses_vanished  # since ENABLE QRESYNC or UIDONLY
         self._uids = uids
         self._count = len(uids)
@@ -305,6 +309,8 @@ class SelectedView:
             told.append(self._drop())
         has_new = bool(self._new)
         if has_new:
+            if self.marks_recent:
+                self.add_recent(self._new)
             self._append(array("I", uidset.expand(self._new)))
             self._new = ()
         recent = self.recent_count

@@ -1,0 +1,83 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What is new in the selected mailbox, as untagged responses (RFC 9051 §7.4, §7.5).
+
+Invariant: what is written here and what the view takes for told are the same.
+"""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Sequence
+from typing import assert_never
+
+from posthouse.protocol.imap import fetch_results, responses
+from posthouse.protocol.imap.fetch_items import Attribute, FetchItem
+from posthouse.protocol.imap.server import ImapServer
+from posthouse.services.mailbox.flag_words import RECENT
+from posthouse.services.mailbox.selected import SelectedMailbox
+from posthouse.services.mailbox.view import Changed, Exists, Expunged, SelectedView, Told, Vanished
+from posthouse.store import uidset
+from posthouse.store.catalogue import Letters
+
+
+def news(selected: SelectedMailbox, engine: ImapServer) -> list[bytes]:
+    view = selected.known_view
+    if view is None:
+        return []
+    told = view.tell(expunges=engine.may_tell_expunge)
+    return [_written(each, selected, view, engine) for each in told] if told else []
+
+
+def _written(told: Told, selected: SelectedMailbox, view: SelectedView, engine: ImapServer) -> bytes:
+    match told:
+        case Expunged():
+            return responses.expunges(told.numbers)
+        case Vanished():
+            return responses.vanished(told.uids)
+        case Exists():
+            exists = responses.exists(told.count)
+            return exists if engine.is_rev2 else exists + responses.recent(told.recent)
+        case Changed():
+            return flags(selected, view, engine, told.uids)
+        case _:
+            assert_never(told)
+
+
+def flags(
+    selected: SelectedMailbox,
+    view: SelectedView,
+    engine: ImapServer,
+    uids: array[int],
+    *,
+    with_uid: bool = False,
+    with_modseq: bool = False,
+) -> bytes:
+    """FETCH responses with the flags of these letters (growing UIDs that the client knows) as they are now.
+
+    UID and MODSEQ stand in them where the client is to know (RFC 7162 §3.2.4, §3.1.1), or the caller wants so.
+    """
+    letters = selected.letters.within(uidset.from_uids(uids))
+    numbers: Sequence[int] = letters.uids if engine.is_uid_only else view.numbers(letters.uids)
+    items: list[FetchItem] = []
+    columns: list[Sequence[object]] = [numbers]
+    if not engine.is_uid_only and (with_uid or "QRESYNC" in engine.enabled):
+        items.append(Attribute.UID)
+        columns.append(letters.uids)
+    items.append(Attribute.FLAGS)
+    columns.append(flag_words(selected, view, letters, engine))
+    if with_modseq or "CONDSTORE" in engine.enabled:
+        items.append(Attribute.MODSEQ)
+        columns.append(letters.modseqs)
+    return fetch_results.rows(fetch_results.row_format(items, is_uid_only=engine.is_uid_only), *columns)
+
+
+def flag_words(selected: SelectedMailbox, view: SelectedView, letters: Letters, engine: ImapServer) -> list[bytes]:
+    r"""Of each letter; \Recent for clients of RFC 3501 alone."""
+    words = selected.words.of_all(letters)
+    if engine.is_rev2 or not view.recent:
+        return words
+    mark = RECENT.encode("ascii")
+    return [
+        (word + b" " + mark if word else mark) if view.is_recent(uid) else word
+        for uid, word in zip(letters.uids, words, strict=True)
+    ]
