@@ -8,12 +8,16 @@ cd "$(dirname "$0")/.."
 
 servers="postfix dovecot-core dovecot-pop3d dovecot-imapd dovecot-lmtpd"
 clients="swaks libnet-ssleay-perl libauthen-sasl-perl curl fetchmail mpop getmail6 msmtp mutt"
+imap_clients="isync offlineimap3 alpine python3-venv"
 databases="postgresql"
-wanted="$servers $clients $databases"
+wanted="$servers $clients $imap_clients $databases"
 [ "${1:-}" = bench ] && wanted="$servers python3-venv"
 # Node.js is Debian's unless there is one already, which Debian's npm package could exclude.
-[ "${1:-}" = bench ] && ! command -v npm > /dev/null && wanted="$wanted nodejs npm"
+command -v npm > /dev/null || wanted="$wanted nodejs npm"
 
+imapclient_version=4.1.0
+imap_tools_version=1.16.0
+imapflow_version=2.10.2
 aiosmtpd_version=1.4.6
 haraka_version=3.3.4
 
@@ -54,7 +58,21 @@ if [ "$(id -u)" = 0 ] && ! id Debian-exim > /dev/null 2>&1; then
     useradd --system --user-group --no-create-home --home-dir /nonexistent --shell /usr/sbin/nologin Debian-exim
 fi
 
-[ "${1:-}" = bench ] || exit 0
+# The IMAP libraries, in folders of their own: none is a dependency of the project. What cannot be had is told, and its
+# tests are skipped.
+if [ "${1:-}" != bench ]; then
+    python="var/interop/python" node="var/interop/node"
+    [ -x "$python/bin/pip" ] || python3 -m venv "$python"
+    # It asks nobody when both are there.
+    "$python/bin/pip" install -q "imapclient==$imapclient_version" "imap-tools==$imap_tools_version" \
+        || echo "imapclient and imap-tools could not be installed" >&2
+    mkdir -p "$node"
+    if ! grep -qs "\"version\": \"$imapflow_version\"" "$node/node_modules/imapflow/package.json"; then
+        npm install --silent --no-audit --no-fund --prefix "$node" "imapflow@$imapflow_version" \
+            || echo "imapflow could not be installed" >&2
+    fi
+    exit 0
+fi
 
 # The benchmarks' other peers. What cannot be had is told, and the report shows that peer as not installed.
 unpack opensmtpd usr/sbin/smtpd opensmtpd libevent-2.1-7

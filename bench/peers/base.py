@@ -41,6 +41,9 @@ class Setup:
     wants_pop3: bool = True
     is_argon2: bool = False  # passwords kept as Argon2id (19 MiB, 2 passes) where that is a choice
     connections: int = 200  # idle ones that must be possible at once
+    wants_imap: bool = False  # IMAP, and LMTP on the socket `folder/lmtp`
+    letters: int = 0  # of bench.imap_letters that each INBOX has from the beginning
+    octets: int = 0  # of each of them, about
 
 
 class Peer(ABC):
@@ -52,6 +55,7 @@ class Peer(ABC):
     def __init__(self) -> None:
         self.smtp_port = free_port()
         self.pop3_port = free_port()
+        self.imap_port = free_port()
         self.guards: list[Guarded] = []
         self.start_seconds = 0.0  # from the start of its first program until it answered
 
@@ -106,6 +110,11 @@ class Peer(ABC):
         for path in sorted((self.folder / "log").iterdir()):
             lines += path.read_text("utf-8", "replace").splitlines()[-3:]
         return " | ".join(lines)[-600:]
+
+    @property
+    def lmtp(self) -> Path:
+        """The socket on which it takes letters by LMTP, where it does."""
+        return self.folder / "lmtp"
 
     def processes(self) -> list[int]:
         return [pid for each in self.guards for pid in each.processes()]

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import socket
 import subprocess
 import sys
@@ -11,6 +12,7 @@ from pathlib import Path
 
 from argon2 import PasswordHasher
 
+from bench.imap_letters import fill_store
 from bench.peers.base import DOMAIN, PASSWORD, USER, Peer, printed
 from posthouse.access import client
 from posthouse.services.passwords import Cost
@@ -20,8 +22,9 @@ hostname = "mail.{domain}"
 [listen]
 smtp = ["127.0.0.1:{smtp}"]
 pop3 = ["127.0.0.1:{pop3}"]
+{imap}
 [auth]
-plaintext = ["pop3"]
+plaintext = ["pop3", "imap"]
 [smtp]
 max_connections = {connections}
 [pop3]
@@ -29,6 +32,12 @@ max_connections = {connections}
 [process]
 event_loop = "{event_loop}"
 log_format = "json"
+"""
+
+
+IMAP = """\
+imap = ["127.0.0.1:{imap}"]
+lmtp = ["unix:{lmtp}"]
 """
 
 
@@ -55,18 +64,24 @@ class Posthouse(Peer):
         ]
         command += ["--admin", USER, "--password-stdin"]
         subprocess.run(command, input=PASSWORD.encode(), check=True, capture_output=True)
+        setup = self.setup
+        imap = IMAP.format(imap=self.imap_port, lmtp=self.lmtp) if setup.wants_imap else ""
         (data / "posthouse.toml").write_text(
             SETTINGS.format(
                 domain=DOMAIN,
                 smtp=self.smtp_port,
                 pop3=self.pop3_port,
+                imap=imap,
                 event_loop=self.event_loop,
-                connections=max(1000, self.setup.connections + 100),
+                connections=max(1000, setup.connections + 100),
             )
         )
-        asyncio.run(add_accounts(data, [user for user in self.setup.users if user != USER]))
+        asyncio.run(add_accounts(data, [user for user in setup.users if user != USER]))
+        if setup.letters:
+            asyncio.run(fill_store(data, setup.users, setup.letters, setup.octets))
+            os.sync()  # as for the others
         self.run([self.program, "serve", "--data", data])
-        self.await_ports(self.smtp_port, self.pop3_port)
+        self.await_ports(self.smtp_port, self.pop3_port, *([self.imap_port] if setup.wants_imap else []))
 
     def mailbox(self, user: str) -> tuple[int, int]:
         """STAT, as a user sees it."""

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from .house import ALICE, BOB, House
+from .imap_server import DovecotImap, ImapServer, Person, PosthouseImap
 
 
 @pytest.fixture(scope="session")
@@ -38,3 +39,24 @@ def house(shared_house: House) -> Iterator[House]:
     before = shared_house.log.stat().st_size
     yield shared_house
     print(shared_house.log.read_text("utf-8", "replace")[before:][-8000:])  # noqa: T201
+
+
+@pytest.fixture(scope="session")
+def dovecot_imap(base: Path) -> Iterator[DovecotImap]:
+    dovecot = DovecotImap(base / "dovecot-imap")
+    dovecot.start()
+    yield dovecot
+    dovecot.stop()
+
+
+@pytest.fixture(params=["posthouse", "dovecot"])
+def person(request: pytest.FixtureRequest) -> Iterator[Person]:
+    """Somebody new, here or at Dovecot's; what the server logged is shown when the test fails."""
+    server: ImapServer
+    if request.param == "posthouse":
+        server = PosthouseImap(request.getfixturevalue("shared_house"))
+    else:
+        server = request.getfixturevalue("dovecot_imap")
+    before = server.log.stat().st_size if server.log.exists() else 0
+    yield Person(server)
+    print(server.log.read_text("utf-8", "replace")[before:][-8000:])  # noqa: T201

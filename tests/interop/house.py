@@ -21,7 +21,7 @@ DOMAIN = "house.test"
 ALICE = f"alice@{DOMAIN}"
 BOB = f"bob@{DOMAIN}"
 PASSWORD = "correct horse battery %1"  # blanks and a percent sign: what configuration files get wrong
-LISTENERS = ("smtp", "submission", "submissions", "lmtp", "pop3", "pop3s", "metrics")
+LISTENERS = ("smtp", "submission", "submissions", "lmtp", "pop3", "pop3s", "imap", "imaps", "metrics")
 
 
 class House:

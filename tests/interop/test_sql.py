@@ -36,7 +36,7 @@ def seen(postgres: str, tmp_path_factory: pytest.TempPathFactory) -> set[str]:
     files = [
         str(path)
         for folder in ("store", "services")
-        for path in sorted((ROOT / "tests" / folder).glob("test_*.py"))
+        for path in sorted((ROOT / "tests" / folder).rglob("test_*.py"))
         if PLAIN.search(path.read_text("utf-8"))
     ]
     assert len(files) > 10
