@@ -77,7 +77,7 @@ class Program:
         with refusals(folder):
             return keeping.back_up(folder, target, keep)
 
-    def list_backups(self, target: Path) -> Sequence[Manifest]:
+    def list_backups(self, target: Path) -> tuple[Sequence[Manifest], Sequence[str]]:
         from posthouse import keeping  # noqa: PLC0415 - as above
 
         with refusals(target):

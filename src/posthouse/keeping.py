@@ -178,14 +178,17 @@ def _named_files(settings: Settings) -> list[Path]:
 # --- looking --------------------------------------------------------------------------------------
 
 
-def list_backups(target: Path) -> list[Manifest]:
-    """Oldest first, without the lists of what is in them: those are long. Damaged ones are left out."""
+def list_backups(target: Path) -> tuple[list[Manifest], list[str]]:
+    """Oldest first, without the lists of what is in them: those are long. And what is wrong with those that cannot be
+    read: nothing can be restored from them."""
     archive = _archive(target)
-    found = []
+    found, damaged = [], []
     for generation in archive.generations():
-        with contextlib.suppress(ArchiveFault):
+        try:
             found.append(msgspec.structs.replace(archive.load(generation), files=[], packs=[]))
-    return found
+        except ArchiveFault as fault:
+            damaged.append(f"{generation}: {fault}")
+    return found, damaged
 
 
 def verify(target: Path, generation: str | None) -> list[Verdict]:
@@ -250,6 +253,8 @@ def restore(target: Path, folder: Path, how: Restoring) -> dict[str, Any]:
         PosixDisk().make_folder(folder)
         lock = DirectoryLock(folder)
         try:
+            if folder.resolve() == target.resolve():
+                raise Stop(f"{folder} is the folder of backups itself; name another directory")
             old = _occupants(folder)
             if old and not how.replaces:
                 raise Stop(f"{folder} holds {_some(old)}; name a new directory, or put all of it aside with --replace")

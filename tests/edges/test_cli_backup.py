@@ -119,6 +119,24 @@ def test_nothing_there(line: Line, target: Path, tmp_path: Path) -> None:
     assert "holds no whole backup" in restore(target, tmp_path / "new").stderr
 
 
+def test_a_damaged_manifest_is_named_by_the_list(line: Line, target: Path) -> None:
+    """It was left out without a word."""
+    line.done("backup", str(target))
+    (manifest,) = (target / "manifests").iterdir()
+    manifest.write_bytes(manifest.read_bytes()[:-10])
+    result = plain("backup", target, "--list")
+    assert "There are no backups." in result.stdout
+    assert manifest.stem.split(".")[0] in result.stderr
+    assert "damaged" in result.stderr
+
+
+def test_the_folder_of_backups_is_not_restored_upon_itself(line: Line, target: Path) -> None:
+    """It was said to be in use, by the command itself."""
+    line.done("backup", str(target))
+    for more in ((), ("--replace",)):
+        assert "is the folder of backups itself" in restore(target, target, *more).stderr
+
+
 @pytest.mark.parametrize("words", [("--list", "--verify"), ("--generation", "x"), ()])
 def test_what_is_no_command(target: Path, words: tuple[str, ...], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("POSTHOUSE_DATA", raising=False)

@@ -105,8 +105,9 @@ class Backend(Protocol):
     def back_up(self, folder: Path, target: Path, keep: int | None) -> BackedUp:
         """A new backup of a data directory, served or not, in the folder of backups `target`."""
 
-    def list_backups(self, target: Path) -> Sequence[Any]:
-        """The manifests of the backups there, oldest first (services.archive.Manifest)."""
+    def list_backups(self, target: Path) -> tuple[Sequence[Any], Sequence[str]]:
+        """The manifests of the backups there, oldest first (services.archive.Manifest), and what is wrong with those
+        that cannot be read."""
 
     def verify_backups(self, target: Path, generation: str | None) -> Sequence[Any]:
         """Read every octet of one backup or of all (services.archive.Verdict)."""

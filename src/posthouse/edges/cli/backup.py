@@ -83,7 +83,7 @@ def _tell_backup(made: BackedUp, target: Path) -> None:
 
 
 def _list(ctx: typer.Context, target: Path, *, as_json: bool) -> None:
-    found = guarded(lambda: backend_of(ctx).list_backups(target), as_json=as_json)
+    found, damaged = guarded(lambda: backend_of(ctx).list_backups(target), as_json=as_json)
     fields = ("generation", "hostname", "version", "taken_at", "ended_at", "accounts", "letters", "queued", "octets")
     more = ("copied", "findings")
 
@@ -104,6 +104,8 @@ def _list(ctx: typer.Context, target: Path, *, as_json: bool) -> None:
         table(heads, rows, none="There are no backups.")
 
     answer([{name: getattr(each, name) for name in fields + more} for each in found], tell, as_json=as_json)
+    for problem in damaged:
+        typer.echo(f"posthouse: {problem}", err=True)
 
 
 def _verify(ctx: typer.Context, target: Path, generation: str | None, *, as_json: bool) -> None:
