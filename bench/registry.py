@@ -11,6 +11,7 @@ from bench.cells import Family
 MODULES = {
     "smtp": "bench.smtp",
     "pop3": "bench.pop3",
+    "imap": "bench.imap",
     "relay": "bench.relay",
     "queue": "bench.queue_scale",
     "mailbox": "bench.mailbox_scale",

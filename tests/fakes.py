@@ -218,6 +218,20 @@ class FakeTransport:
         return FakeConnection(host, target)
 
 
+class FakePosting:
+    """What is run in somebody's unit of work, and announced after it."""
+
+    def __init__(self, run: Callable[[Transaction], None]) -> None:
+        self._run = run
+        self.is_announced = False
+
+    def __call__(self, tx: Transaction) -> None:
+        self._run(tx)
+
+    def announce(self) -> None:
+        self.is_announced = True
+
+
 class FakePoster:
     """Takes reports: `posted` are those whose unit of work was committed (the database calls what it is given)."""
 
@@ -225,6 +239,6 @@ class FakePoster:
         self.prepared: list[tuple[bytes, str]] = []
         self.posted: list[tuple[bytes, str]] = []
 
-    async def prepare(self, octets: bytes, to: Address, trace: str) -> Callable[[Transaction], None]:
+    async def prepare(self, octets: bytes, to: Address, trace: str) -> FakePosting:
         self.prepared.append((octets, str(to)))
-        return lambda tx: self.posted.append((octets, str(to)))
+        return FakePosting(lambda tx: self.posted.append((octets, str(to))))

@@ -8,7 +8,7 @@ cd "$(dirname "$0")/.."
 
 servers="postfix dovecot-core dovecot-pop3d dovecot-imapd dovecot-lmtpd"
 clients="swaks libnet-ssleay-perl libauthen-sasl-perl curl fetchmail mpop getmail6 msmtp mutt"
-imap_clients="isync offlineimap3 alpine python3-venv"
+imap_clients="isync offlineimap3 alpine thunderbird python3-venv"
 databases="postgresql"
 wanted="$servers $clients $imap_clients $databases"
 [ "${1:-}" = bench ] && wanted="$servers python3-venv"

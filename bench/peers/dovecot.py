@@ -8,7 +8,7 @@ import pwd
 
 from argon2 import PasswordHasher
 
-from bench.imap_letters import fill_maildir
+from bench.imap_letters import fill_maildirs
 from bench.peers.base import PASSWORD, MaildirPeer, printed
 from posthouse.services.passwords import Cost
 
@@ -87,8 +87,8 @@ class Dovecot(MaildirPeer):
     def launch(self) -> None:
         self.make_boxes("mail")
         if self.setup.letters:
-            for user in self.setup.users:
-                fill_maildir(self.box(user), self.setup.letters, self.setup.octets, "mail")
+            boxes = [self.box(user) for user in self.setup.users]
+            fill_maildirs(boxes, self.setup.letters, self.setup.octets, "mail")
             os.sync()  # else what was just written is still being written while the server is measured
         launch_dovecot(self, is_high_performance=self.is_high_performance)
         self.await_ports(self.pop3_port, *([self.imap_port] if self.setup.wants_imap else []))

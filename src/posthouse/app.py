@@ -29,11 +29,19 @@ from posthouse.services.guard import Guard
 from posthouse.services.keys import DomainKeys
 from posthouse.services.limits import RateLimit, RoomCheck
 from posthouse.services.login import Login
+from posthouse.services.mailbox.appending import AppendDesk
+from posthouse.services.mailbox.fetching import Fetching
+from posthouse.services.mailbox.folders import Folders
+from posthouse.services.mailbox.listing import Listing
+from posthouse.services.mailbox.ordering import Sorter
 from posthouse.services.mailbox.places import Places
+from posthouse.services.mailbox.search import Searcher
 from posthouse.services.mailbox.selected import SelectDesk
+from posthouse.services.mailbox.sharing import Sharing
 from posthouse.services.mailbox.storing import Storing
 from posthouse.services.maildrop import Maildrops
 from posthouse.services.passwords import Cost, Passwords
+from posthouse.services.presence import Presence
 from posthouse.services.queue_desk import QueueDesk
 from posthouse.services.reception import Reception
 from posthouse.services.relay import Relay
@@ -89,7 +97,15 @@ class Mailboxes:
 
     places: Places
     desk: SelectDesk
+    fetching: Fetching
+    folders: Folders
+    listing: Listing
+    searcher: Searcher
+    sharing: Sharing
+    sorter: Sorter
     storing: Storing
+    append_desk: AppendDesk
+    presence: Presence
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,8 +139,11 @@ class House:
     async def close(self) -> None:
         """After the listeners and the relay have stopped."""
         self.login.close()
+        self.mailboxes.presence.close()
         self.directory.close()
         self.domain_keys.close()
+        await self.mailboxes.fetching.close()
+        await self.mailboxes.searcher.close()
         await self.database.close()
         await self.blobs.close()
         await self.workers.close()
@@ -210,10 +229,19 @@ def open_house(folder: Path, settings: Settings, machine: Machine) -> House:
 
 def _mailboxes(ground: _Ground) -> Mailboxes:
     database, bus, clock = ground.database, ground.bus, ground.machine.clock
+    places = Places(database, shared=ground.settings.imap.shared)
     return Mailboxes(
-        places=Places(database, shared=ground.settings.imap.shared),
+        places=places,
         desk=SelectDesk(database, bus),
+        fetching=Fetching(database, ground.blobs, ground.workers, bus, clock),
+        folders=Folders(database, bus, clock, places),
+        listing=Listing(database, places),
+        searcher=Searcher(database, ground.blobs, ground.workers),
+        sharing=Sharing(database, bus, clock, places),
+        sorter=Sorter(database, ground.blobs),
         storing=Storing(database, bus, clock),
+        append_desk=AppendDesk(places, database, ground.blobs, bus, clock),
+        presence=Presence(bus, per_account=ground.settings.imap.max_sessions_per_account),
     )
 
 

@@ -144,6 +144,9 @@ class Imap(Section):
     max_connections_per_address: int = setting(
         1000, "Sessions at once from one address, which may be that of a whole office; loopback is exempt.", ge=1
     )
+    max_sessions_per_account: int = setting(
+        100, "Sessions at once of one account: a client holds five to ten of them on each of a person's devices.", ge=1
+    )
     literal_minus: bool = setting(
         False, "Take only small literals without leave (LITERAL- instead of LITERAL+, RFC 7888)."
     )

@@ -12,6 +12,7 @@ from posthouse.services import backups
 from posthouse.services.backups import Backups
 from posthouse.services.checkup import Checkup
 from posthouse.services.letterbox import Letterbox
+from posthouse.services.mailbox.shares import Shares
 from posthouse.services.store_check import StoreCheck
 
 SERVED = (
@@ -44,6 +45,7 @@ def office_of(house: House, reload: Callable[[], None], *, is_serving: bool) -> 
             local_checks=local_checks(house.folder, settings, machine.disk, machine.clock, is_serving=is_serving),
         ),
         letterbox=Letterbox(house.directory, house.database, house.blobs, house.bus, machine.clock, machine.entropy),
+        shares=Shares(house.directory, house.database, house.mailboxes.folders, house.mailboxes.sharing),
         backups=Backups(
             house.database, machine.disk, house.workers, machine.clock, folder=house.folder / backups.FOLDER
         ),

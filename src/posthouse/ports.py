@@ -222,7 +222,8 @@ class BlobStore(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """A hint that something changed: `topic` is "directory", "queue" or "account"; `key` the account id or 0."""
+    """A hint that something changed: `topic` is "directory", "queue", "account" (what is in its mailboxes) or
+    "credentials" (who logged in before may not be welcome any more); `key` the account id or 0."""
 
     topic: str
     key: int = 0

@@ -84,6 +84,33 @@ def test_aliases(line: Line) -> None:
     assert line.done("alias", "list") == "There are no aliases.\n"
 
 
+def test_shares(line: Line) -> None:
+    line.done("account", "add", "carol@alice.test", "--password-stdin", stdin="secret\n")
+    assert line.done("share", "list", ADMIN) == "Nothing is shared.\n"
+    said = line.done("share", "add", ADMIN, "Work/Plans", "carol@alice.test", "--may", "write", "--create")
+    assert said == "carol@alice.test may write Work/Plans.\n"
+    line.done("share", "add", ADMIN, "INBOX", "anyone", "--rights", "lrp", "--create")
+    assert line.told("share", "list", ADMIN) == [
+        {"mailbox": "INBOX", "person": "anyone", "rights": "lrp", "may": ""},
+        {"mailbox": "Work/Plans", "person": "carol@alice.test", "rights": "lrswite", "may": "write"},
+    ]
+    line.done("share", "add", ADMIN, "Work/Plans", "carol@alice.test")
+    assert "Work/Plans   carol@alice.test   read" in line.done("share", "list", ADMIN)
+    line.done("share", "remove", ADMIN, "Work/Plans", "carol@alice.test")
+    line.done("share", "remove", ADMIN, "INBOX", "anyone")
+    assert line.told("share", "list", ADMIN) == []
+
+
+def test_what_cannot_be_shared(line: Line) -> None:
+    assert "there is no account x@alice.test" in line.refused("share", "list", "x@alice.test")
+    assert "there is no such mailbox" in line.refused("share", "add", ADMIN, "Nothing", "anyone")
+    assert "there is no such person here" in line.refused("share", "add", ADMIN, "INBOX", "x@elsewhere.test")
+    assert "there is no such right" in line.refused("share", "add", ADMIN, "INBOX", "anyone", "--rights", "z")
+    assert "the owner of a mailbox has every right" in line.refused("share", "add", ADMIN, "INBOX", ADMIN)
+    assert "%" in line.refused("share", "add", ADMIN, "50%", "anyone", "--create")
+
+
+
 def test_app_passwords(line: Line) -> None:
     made = line.told("account", "app-password", "add", ADMIN, "phone", "--scope", "pop3", "--scope", "smtp")
     listed = line.done("account", "app-password", "list", ADMIN)

@@ -20,7 +20,17 @@ from posthouse.services.schedule import Schedule, Schedules
 from posthouse.services.settle import Settler
 from posthouse.store import queue
 from posthouse.store.queue_rows import ClaimedLetter, ClaimedRecipient, QueuedLetter
-from tests.fakes import EPOCH, FakeBus, FakeClock, FakeEntropy, FakeHost, FakePoster, FakeResolver, FakeTransport
+from tests.fakes import (
+    EPOCH,
+    FakeBus,
+    FakeClock,
+    FakeEntropy,
+    FakeHost,
+    FakePoster,
+    FakePosting,
+    FakeResolver,
+    FakeTransport,
+)
 from tests.store.plain_database import PlainDatabase
 
 CONTENT = b"Subject: news\r\nFrom: alice@alice.test\r\n\r\nGood morning, Bob.\r\n"
@@ -98,7 +108,7 @@ class FakeLocal:
             if self.refuses is None:
                 self.delivered += names
 
-        return LocalPlan([outcome] * len(names), accept)
+        return LocalPlan([outcome] * len(names), FakePosting(accept))
 
 
 @dataclass

@@ -59,7 +59,27 @@ async def test_every_change_is_one_unit_and_one_hint_after_it(world: World) -> N
         before = world.database.writes
         await unit
         assert world.database.writes == before + 1
-        assert world.bus.published == [Change("directory")]
+        assert world.bus.published[0] == Change("directory")
+        assert len(world.bus.published) == 1 or world.bus.published[1].topic == "credentials"
+
+
+async def test_those_who_are_logged_in_must_prove_anew_who_they_are_only_where_it_matters(world: World) -> None:
+    do = world.administration
+    alice = await do.add_account("alice@example.test", "secret")
+    made = await do.add_app_password("alice@example.test", "telephone")
+    units = {
+        do.set_quota("alice@example.test", 5_000_000): False,
+        do.add_app_password("alice@example.test", "tablet"): False,
+        do.enable("alice@example.test"): False,
+        do.set_password("alice@example.test", "another"): True,
+        do.revoke_app_password("alice@example.test", made.id): True,
+        do.disable("alice@example.test"): True,
+        do.remove_account("alice@example.test"): True,
+    }
+    for unit, ends_sessions in units.items():
+        world.bus.published.clear()
+        await unit
+        assert (Change("credentials", alice) in world.bus.published) is ends_sessions
 
 
 async def test_an_account_is_disabled_before_its_letters_go_piece_by_piece(

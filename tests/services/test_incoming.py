@@ -116,3 +116,41 @@ async def test_tiny_pieces_cost_no_more_memory_than_the_letter() -> None:
         await incoming.add(chunk)
         assert len(incoming._chunks) <= MAX_PIECES
     assert (await incoming.finish()).content.octets == HEADER + body
+
+
+# --- letters that their owner puts in -------------------------------------------------------------
+
+
+@pytest.mark.parametrize("early", range(5))
+@pytest.mark.parametrize("size", [1, 2, 3, 4, 5, 1000])
+async def test_the_end_of_a_header_without_bound_is_found_whatever_the_chunks(size: int, early: int) -> None:
+    header = b"X: " + b"y" * (SPOOL_ABOVE + 10 - early) + b"\r\n\r\n"
+    octets = header + b"body\r\n\r\nand more"
+    incoming = IncomingLetter(MemoryBlobs(), takes_any_header=True)
+    for chunk in [octets[:SPOOL_ABOVE], *pieces(octets[SPOOL_ABOVE:], size)]:
+        await incoming.add(chunk)
+    letter = await incoming.finish()
+    assert letter.scan.header_size == len(header)
+    assert letter.size == len(octets)
+
+
+async def test_a_header_without_end_is_the_whole_letter() -> None:
+    incoming = IncomingLetter(MemoryBlobs(), takes_any_header=True)
+    octets = b"Subject: x\n\n" + b"line\n" * 100_000
+    for chunk in pieces(octets, 65536):
+        await incoming.add(chunk)
+    letter = await incoming.finish()
+    assert letter.scan.header_size == len(octets)
+
+
+async def test_a_small_letter_can_be_spooled_too() -> None:
+    blobs = MemoryBlobs()
+    incoming = IncomingLetter(blobs)
+    await incoming.add(HEADER + b"body")
+    await incoming.spool()
+    await incoming.spool()
+    letter = await incoming.finish()
+    assert [spool.octets for spool in blobs.spools] == [HEADER + b"body"]
+    assert letter.content.sealed == BlobLocation(7, 0, len(HEADER) + 4)
+    assert letter.content.digest == hashlib.sha256(HEADER + b"body").digest()
+    assert letter.scan.header_size == len(HEADER)

@@ -8,6 +8,7 @@ from posthouse.ports import BlobLocation, Content, StoreFault
 from posthouse.services.delivery import RecipientsGone
 from posthouse.services.schedule import DAY, HOUR, Schedule, Schedules
 from posthouse.store.queue_rows import LOCAL
+from tests.fakes import FakePosting
 from tests.services.queue_world import CONTENT, World
 from tests.virtual_loop import run
 
@@ -199,7 +200,7 @@ def test_a_mailbox_that_goes_within_the_unit_is_decided_anew():
             def gone(tx):
                 raise RecipientsGone((1,))
 
-            return type(plan)(plan.outcomes, gone)
+            return type(plan)(plan.outcomes, FakePosting(gone))
 
         world.local.prepare = vanishing
         await world.relay.start()
@@ -230,7 +231,7 @@ def test_a_report_whose_reader_goes_within_the_unit_is_posted_anew():
             def gone(tx):
                 raise RecipientsGone((1,))
 
-            return gone if asked == 1 else posting
+            return FakePosting(gone) if asked == 1 else posting
 
         world.poster.prepare = first_in_vain
         world.put("bob@bob.test")

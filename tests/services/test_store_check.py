@@ -333,6 +333,31 @@ WRONG_ROWS = {
     "email size": "UPDATE email SET size = size + 1",
     "placement size": "UPDATE placement SET size = size + 1",
     "retention of nothing": "INSERT INTO retention (blob, reason) VALUES (5, 'hold')",
+    "right on a mailbox that is gone": (
+        "INSERT INTO mailbox_right (mailbox, person, is_negative, rights) SELECT 5, id, 0, 'lr' FROM account"
+    ),
+    "right of nobody": (
+        "INSERT INTO mailbox_right (mailbox, person, is_negative, rights) SELECT id, 5, 0, 'lr' FROM mailbox"
+    ),
+    "right of the owner": (
+        "INSERT INTO mailbox_right (mailbox, person, is_negative, rights) SELECT id, account, 1, 'lr' FROM mailbox"
+    ),
+    "seen in a mailbox that is gone": (
+        "INSERT INTO visitor_seen (mailbox, person, uid, is_seen, modseq) SELECT 5, id, 1, 1, 1 FROM account"
+    ),
+    "seen by nobody": (
+        "INSERT INTO visitor_seen (mailbox, person, uid, is_seen, modseq) SELECT id, 5, 1, 1, 1 FROM mailbox"
+    ),
+    "seen and gone": (
+        "INSERT INTO visitor_seen (mailbox, person, uid, is_seen, modseq)"
+        " SELECT mailbox.id, account.id, 99, 1, 1 FROM mailbox JOIN account ON account.id <> mailbox.account"
+    ),
+    "subscription of nobody": "INSERT INTO subscribed_name (person, owner, name) SELECT 5, id, 'x' FROM account",
+    "subscription to nobody": "INSERT INTO subscribed_name (person, owner, name) SELECT id, 5, 'x' FROM account",
+    "subscription beside the mailbox": (
+        "INSERT INTO subscribed_name (person, owner, name) SELECT account, account, name FROM mailbox"
+    ),
+    "keyword of nobody": "INSERT INTO keyword_spelling (account, keyword, spelling) VALUES (5, 'x', 'X')",
     "pack row gone": "DELETE FROM pack WHERE number = (SELECT MIN(number) FROM pack)",
 }
 

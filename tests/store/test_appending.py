@@ -9,7 +9,8 @@ from functools import partial
 import pytest
 
 from posthouse.mail.header import scan_header
-from posthouse.store import appending, catalogue, crossing, integrity, keywords, letters, messages, reading
+from posthouse.ports import Transaction
+from posthouse.store import appending, catalogue, crossing, integrity, keywords, letters, messages, reading, visitors
 from posthouse.store.appending import New
 from posthouse.store.flags import ALL, DELETED, DRAFT, FLAGGED, SEEN
 from posthouse.store.refusal import MailboxRefusal, Reason
@@ -43,6 +44,10 @@ def new(size: int = 10, flags: int = 0, words: tuple[str, ...] = ()) -> New:
 
 def append(box: Box, *what: New, name: str = "Drafts") -> appending.Appended:
     return box.db.run(lambda tx: appending.append(tx, box.account, box.id(name), what))
+
+
+def replace(tx: Transaction, box: Box, uid: int, target: str, what: New) -> appending.Appended:
+    return appending.replace(tx, box.account, box.id("Drafts"), uid, box.account, box.id(target), what, now=NOW)
 
 
 def usage(box: Box) -> tuple[int, int]:
@@ -95,29 +100,76 @@ def test_replacing_is_one_unit(box: Box) -> None:
     """RFC 8508 §3.4."""
     append(box, new(), new())
     writes = box.db.writes
-    done = box.db.run(
-        lambda tx: appending.replace(tx, box.account, box.id("Drafts"), 1, box.id("Drafts"), new(flags=DRAFT), now=NOW)
-    )
+    done = box.db.run(lambda tx: replace(tx, box, 1, "Drafts", new(flags=DRAFT)))
     assert box.db.writes == writes + 1
     assert (done.uids, done.vanished) == (((3, 3),), ((1, 1),))
     assert shown(box, "Drafts") == [(2, 0, ""), (3, DRAFT, "")]
-    moved = box.db.run(
-        lambda tx: appending.replace(tx, box.account, box.id("Drafts"), 3, box.id("Sent"), new(), now=NOW)
-    )
+    moved = box.db.run(lambda tx: replace(tx, box, 3, "Sent", new()))
     assert (moved.uids, moved.uid_validity) == (((1, 1),), box.mailbox("Sent").uid_validity)
     with pytest.raises(MailboxRefusal) as refused:
-        box.db.run(lambda tx: appending.replace(tx, box.account, box.id("Drafts"), 3, box.id("Sent"), new(), now=NOW))
+        box.db.run(lambda tx: replace(tx, box, 3, "Sent", new()))
     assert refused.value.reason is Reason.NONEXISTENT
     assert len(shown(box, "Sent")) == 1
 
 
 def test_what_cannot_be_put_in_replaces_nothing(box: Box) -> None:
     append(box, new(900))
-    with pytest.raises(MailboxRefusal):
-        box.db.run(
-            lambda tx: appending.replace(tx, box.account, box.id("Drafts"), 1, box.id("Drafts"), new(200), now=NOW)
-        )
+    with pytest.raises(MailboxRefusal) as refused:
+        box.db.run(lambda tx: replace(tx, box, 1, "Drafts", new(1_001)))
+    assert refused.value.reason is Reason.OVERQUOTA
     assert [uid for uid, *_ in shown(box, "Drafts")] == [1]
+
+
+def test_what_goes_makes_room_for_what_comes(box: Box) -> None:
+    """RFC 8508 §3.4: the net consumption counts. The whole size of the new letter did: in an account that was nearly
+    full no draft could be changed."""
+    append(box, new(900))
+    box.db.run(lambda tx: replace(tx, box, 1, "Drafts", new(950)))
+    assert usage(box) == (950, 1)
+
+
+def test_a_letter_that_lies_elsewhere_too_makes_no_room(box: Box) -> None:
+    append(box, new(600))
+    box.db.run(lambda tx: messages.copy(tx, box.account, box.id("Drafts"), EVERY_UID, box.id("Archive"), now=NOW))
+    with pytest.raises(MailboxRefusal) as refused:
+        box.db.run(lambda tx: replace(tx, box, 1, "Drafts", new(500)))
+    assert refused.value.reason is Reason.OVERQUOTA
+    assert usage(box) == (600, 1)
+
+
+def test_a_letter_of_another_account_is_replaced_in_both(box: Box, carol: Box) -> None:
+    append(box, new(300))
+    append(carol, new(100))
+    done = box.db.run(
+        lambda tx: appending.replace(
+            tx, box.account, box.id("Drafts"), 1, carol.account, carol.id("Sent"), new(200), now=NOW
+        )
+    )
+    assert done.modseq == box.mailbox("Drafts").modseq
+    assert (shown(box, "Drafts"), usage(box)) == ([], (0, 0))
+    assert ([uid for uid, *_ in shown(carol, "Sent")], usage(carol)) == ([1], (300, 2))
+    with pytest.raises(MailboxRefusal) as refused:  # what goes in one account makes no room in another
+        box.db.run(
+            lambda tx: appending.replace(
+                tx, carol.account, carol.id("Sent"), 1, box.account, box.id("Sent"), new(1_001), now=NOW
+            )
+        )
+    assert refused.value.reason is Reason.OVERQUOTA
+    assert len(shown(carol, "Sent")) == 1
+
+
+def test_what_a_visitor_has_seen_is_the_visitors(box: Box, carol: Box) -> None:
+    """The owner finds a letter that somebody else put in unseen."""
+    done = box.db.run(
+        lambda tx: appending.append(
+            tx, box.account, box.id("Drafts"), [new(flags=SEEN | FLAGGED), new()], visitor=carol.account
+        )
+    )
+    assert [flags for _, flags, _ in shown(box, "Drafts")] == [FLAGGED, 0]
+    assert box.mailbox("Drafts").unseen == 2
+    rows = box.db.look(partial(visitors.seen, mailbox=box.id("Drafts"), person=carol.account))
+    assert [(row.uid, row.is_seen) for row in rows] == [(1, True)]
+    assert rows[0].modseq == done.modseq - 1, "that of the letter"
 
 
 # --- between accounts -----------------------------------------------------------------------------

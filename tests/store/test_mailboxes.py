@@ -92,10 +92,10 @@ def test_the_number_of_mailboxes_is_limited(box: Box, monkeypatch: pytest.Monkey
 
 
 def test_special_uses_are_one_per_account(box: Box) -> None:
-    refused(box, Reason.CANNOT, lambda tx: mailboxes.create(tx, box.account, "Spam", NOW, special_use="\\Junk"))
-    refused(box, Reason.CANNOT, lambda tx: mailboxes.create(tx, box.account, "All", NOW, special_use="\\All"))
+    refused(box, Reason.USEATTR, lambda tx: mailboxes.create(tx, box.account, "Spam", NOW, special_use="\\Junk"))
+    refused(box, Reason.USEATTR, lambda tx: mailboxes.create(tx, box.account, "All", NOW, special_use="\\All"))
     work = box.db.run(lambda tx: mailboxes.create(tx, box.account, "Spam", NOW)).id
-    refused(box, Reason.CANNOT, lambda tx: mailboxes.set_special_use(tx, box.account, work, "\\Junk", NOW))
+    refused(box, Reason.USEATTR, lambda tx: mailboxes.set_special_use(tx, box.account, work, "\\Junk", NOW))
     refused(box, Reason.CANNOT, lambda tx: mailboxes.set_special_use(tx, box.account, box.id("INBOX"), None, NOW))
     box.db.run(lambda tx: mailboxes.set_special_use(tx, box.account, box.id("Junk"), None, NOW))
     box.db.run(lambda tx: mailboxes.set_special_use(tx, box.account, work, "\\Junk", NOW))

@@ -8,7 +8,21 @@ from functools import partial
 
 import pytest
 
-from posthouse.store import catalogue, flagging, letters, listing, messages, queue, reading, rights, visitors
+from posthouse.store import (
+    catalogue,
+    clearing,
+    flagging,
+    letters,
+    listing,
+    mailboxes,
+    messages,
+    queue,
+    reading,
+    rights,
+    status,
+    subscriptions,
+    visitors,
+)
 from posthouse.store.flagging import Change
 from posthouse.store.letters import Place
 from tests.services.queue_world import letter_for
@@ -77,6 +91,19 @@ def _visit(box: Box) -> None:
     box.db.look(partial(visitors.seen, mailbox=inbox, person=visitor))
 
 
+def _list(box: Box) -> None:
+    visitor = new_account(box.db, "dave@bob.test").account
+    work = box.db.run(lambda tx: mailboxes.create(tx, box.account, "Work", NOW, is_subscribed=True)).id
+    box.db.run(lambda tx: subscriptions.add(tx, visitor, box.account, "Work"))
+    for look in (mailboxes.list_all, status.recent, status.deleted):
+        box.db.look(partial(look, account=box.account))
+    for look in (mailboxes.of_others, status.seen, subscriptions.names):
+        box.db.look(partial(look, person=visitor))
+    box.db.run(lambda tx: mailboxes.rename(tx, box.account, work, "Play", NOW))
+    box.db.run(lambda tx: mailboxes.delete(tx, box.account, work, NOW))
+    box.db.run(lambda tx: clearing.delete_account_mailboxes(tx, visitor))
+
+
 def _relay(box: Box) -> None:
     _deliver(box)
     claim = partial(queue.claim_due, next_hop="bob.test", owner="me", max_letters=10)
@@ -85,7 +112,7 @@ def _relay(box: Box) -> None:
     box.db.look(partial(queue.location, letter=claimed[0].id))
 
 
-@pytest.mark.parametrize("work", [_deliver, _open, _read, _remove, _select, _visit, _relay])
+@pytest.mark.parametrize("work", [_deliver, _open, _read, _remove, _select, _visit, _list, _relay])
 def test_what_each_letter_and_each_login_costs_does_not_grow(box: Box, work: Callable[[Box], None]) -> None:
     seen: dict[str, None] = {}
     box.db.connection.trace_v2(1, lambda event: seen.setdefault(event["sql"]))

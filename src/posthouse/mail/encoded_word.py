@@ -56,6 +56,7 @@ _REFUSED = frozenset(
 # charset [*language] ? encoding ? text; the text may hold blanks although it must not (seen in the wild).
 _WORD = re.compile(r"=\?([A-Za-z0-9!#$%&'+\-^_`{|}~.:]{1,60})(?:\*[A-Za-z0-9\-]{0,60})?\?([BbQq])\?([^?]*)\?=")
 _SURROGATE = re.compile("[\ud800-\udfff]")  # Python's UTF-7 lets halves through, and nothing could be made of such text
+_WHOLE_ONLY = frozenset(("ascii", "utf-8", "iso8859-1", "iso8859-15", "cp1252"))  # codecs that do not: no look for them
 _NEEDS_ENCODING = re.compile(r"[^\t -~]|=\?")
 _NOT_BASE64 = re.compile(rb"[^A-Za-z0-9+/]")
 _Q_SAFE = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789!*+-/")  # RFC 2047 §5 (3)
@@ -87,7 +88,8 @@ def decode_charset(octets: bytes, label: str) -> str:
         return decode_unlabelled(octets)
     for attempt in (name, _WIDER.get(name, name), "utf-8"):  # a wrong label is more common than broken text
         try:
-            return _SURROGATE.sub("\ufffd", octets.decode(attempt))
+            text = octets.decode(attempt)
+            return text if attempt in _WHOLE_ONLY else _SURROGATE.sub("\ufffd", text)
         except UnicodeError:
             continue
     return _SURROGATE.sub("\ufffd", octets.decode(name, "replace"))

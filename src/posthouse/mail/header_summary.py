@@ -92,6 +92,10 @@ def summarise(values: Sequence[bytes | None]) -> HeaderSummary:
     )
 
 
+def one_line(value: bytes) -> bytes:
+    return value.translate(_ONE_LINE)
+
+
 def address_structures(value: bytes | None) -> Addresses | None:
     """The addresses of a list, None where it has none."""
     if not value:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from functools import lru_cache
 
 from posthouse.mail.decoding import decoded_text
 from posthouse.mail.encoded_word import decode_header_text
@@ -17,7 +18,6 @@ from posthouse.mail.header import Buffer
 from posthouse.mail.structure import Part
 from posthouse.mail.structure_fields import text_parameter
 
-_FOLD = re.compile(rb"\r\n(?=[ \t])")
 _PLAIN = frozenset((b"7bit", b"8bit", b"binary"))
 # Charsets in which an octet below 128 is the character of ASCII wherever it stands.
 _LIKE_ASCII = re.compile(r"(?:us-ascii|ascii|utf-8|iso-8859-\d{1,2}|windows-125\d|)", re.IGNORECASE)
@@ -27,22 +27,58 @@ _DISGUISES = (b"base64", b"quoted-printable", b"iso-2022", b"utf-7", b"utf7", b"
 # Types of letters with parts, which have headers of their own.
 _COMPOSITE = (b"multipart", b"rfc822", b"message/global")
 
+_ASCII = bytes(range(128))
+# Characters other than ASCII of one text that are looked at one by one; a text in one language has some dozen.
+FEW = 64
+FIRST_PART = 1024  # octets in which the header of a letter's first part is
+
 
 def folded(text: str) -> str:
     """Equal for texts that differ in case or composition only."""
     return text.lower() if text.isascii() else unicodedata.normalize("NFKD", text).casefold()
 
 
+@lru_cache(maxsize=1024)
+def _ascii_of(character: str) -> bytes:
+    """What is ASCII in a folded character, something that is no character in the place of the rest; b"" for nothing."""
+    octets = bytes(min(ord(each), 0xFF) if each.isascii() else 0xFF for each in folded(character))
+    return b"" if octets.strip(b"\xff") == b"" else octets
+
+
+def _ascii_in(text: str) -> bytes:
+    """Octets in which a text of ASCII stands exactly where it stands in the folded text: each character folds by
+    itself, and what is put in another order then is not ASCII. (A tenth of the time of folding all.)"""
+    octets = text.encode("utf-8", "surrogatepass").lower()
+    foreign = set(octets.translate(None, _ASCII).decode("utf-8", "surrogatepass"))
+    if len(foreign) > FEW:
+        return folded(text).encode("utf-8", "surrogatepass")
+    for character in foreign:
+        plain = _ascii_of(character)
+        if plain:
+            octets = octets.replace(character.encode("utf-8", "surrogatepass"), plain)
+    return octets
+
+
+def _unfolded(block: bytes) -> bytes:
+    if b"\r\n " in block or b"\r\n\t" in block:
+        return block.replace(b"\r\n ", b" ").replace(b"\r\n\t", b"\t")
+    return block
+
+
 class Needle:
     """One text; "" is in every text there is."""
 
-    __slots__ = ("_octets", "_text")
+    __slots__ = ("_octets", "_spans_lines", "_text")
 
     def __init__(self, text: str) -> None:
         self._text = folded(text)
         self._octets = self._text.encode() if self._text.isascii() else None
+        # Where a header field is folded there is a blank.
+        self._spans_lines = self._octets is not None and not set(self._octets).isdisjoint(b" \t\r\n")
 
     def is_in(self, text: str) -> bool:
+        if self._octets is not None and not text.isascii():
+            return self._octets in _ascii_in(text)
         return self._text in folded(text)
 
     def is_in_value(self, value: bytes) -> bool:
@@ -54,20 +90,27 @@ class Needle:
 
     def is_in_header(self, block: bytes) -> bool:
         """In a block of header fields, name or value; never across two of them."""
-        if block.isascii() and b"=?" not in block:
-            return self._octets is not None and self._octets in _FOLD.sub(b"", block).lower()
-        return any(self.is_in_value(line) for line in _FOLD.sub(b"", block).split(b"\r\n"))
+        if self._spans_lines:
+            block = _unfolded(block)
+        may_be_plain = self._octets is not None and self._octets in block.lower()
+        if b"=?" not in block and block.isascii():
+            return may_be_plain
+        for line in _unfolded(block).split(b"\r\n"):
+            if (may_be_plain or b"=?" in line or not line.isascii()) and self.is_in_value(line):
+                return True
+        return False
 
     def cannot_be_in(self, header: bytes, body: bytes) -> bool:
         """Whether one look at a letter's body, given in lower case as its header, tells that it is in no text of it."""
-        if not body.isascii() or any(mark in header for mark in _DISGUISES):
+        if not body.isascii() or _has_one(_DISGUISES, header):
             return False
-        has_parts = any(mark in header for mark in _COMPOSITE)
-        if has_parts and (b"=?" in body or any(mark in body for mark in _DISGUISES)):
+        has_parts = _has_one(_COMPOSITE, header)
+        # Where parts are encoded, most often the first one is, and its header tells.
+        if has_parts and (_has_one(_DISGUISES, body[:FIRST_PART]) or b"=?" in body or _has_one(_DISGUISES, body)):
             return False
         if self._octets is None:
             return True
-        return self._octets not in body and not (has_parts and self._octets in _FOLD.sub(b"", body))
+        return self._octets not in body and not (has_parts and self._spans_lines and self._octets in _unfolded(body))
 
     def is_in_body(self, root: Part, content: Buffer) -> bool:
         """In a text of the letter, or in the header of a part or of a letter inside it. Other parts hold no text."""
@@ -84,6 +127,13 @@ class Needle:
             if octets.isascii():
                 return self._octets is not None and self._octets in octets.lower()
         return self.is_in(decoded_text(part, content))
+
+
+def _has_one(marks: tuple[bytes, ...], octets: bytes) -> bool:
+    for mark in marks:  # noqa: SIM110 - a generator costs as much again
+        if mark in octets:
+            return True
+    return False
 
 
 def _is_like_ascii(part: Part) -> bool:

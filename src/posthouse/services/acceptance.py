@@ -68,8 +68,8 @@ class Acceptance:
         else:
             raise Refusal(outcome.SYSTEM_FAULT, "The mailboxes change at this moment, try again later")
         self._delivery.announce(plan)
-        if reports:
-            self._delivery.announce_report()
+        for report in reports:
+            report.announce()
         letters_counter, octets_counter = self._counters(kind)
         letters_counter.inc()
         octets_counter.inc(letter.size)

@@ -14,6 +14,7 @@ from typing import TypeVar
 from posthouse.mail.address import Address, AddressError, Domain, parse_address
 from posthouse.outcome import BAD_ADDRESS_SYNTAX, BAD_MAILBOX, INVALID_ARGUMENTS, Refusal
 from posthouse.ports import Change, ChangeBus, Clock, Database, Entropy, Reader, Transaction
+from posthouse.services import presence
 from posthouse.services.directory import TOPIC
 from posthouse.services.keys import DomainKeys
 from posthouse.services.passwords import Passwords, check_imported
@@ -137,12 +138,16 @@ class Administration:
             raise Refusal(INVALID_ARGUMENTS, "a password is needed")
         now = self._clock.wall()
         await self._on_account(
-            address, lambda tx, account: credentials.set_password(tx, self._key, account.id, new, now)
+            address,
+            lambda tx, account: credentials.set_password(tx, self._key, account.id, new, now),
+            ends_sessions=True,
         )
 
     async def disable(self, address: str) -> None:
         """No letters, no login; everything is kept."""
-        await self._on_account(address, lambda tx, account: directory.set_active(tx, account.id, is_active=False))
+        await self._on_account(
+            address, lambda tx, account: directory.set_active(tx, account.id, is_active=False), ends_sessions=True
+        )
 
     async def enable(self, address: str) -> None:
         await self._on_account(address, lambda tx, account: directory.set_active(tx, account.id, is_active=True))
@@ -153,7 +158,7 @@ class Administration:
         The letters go first, in many units of work, while the account is disabled; one that is still disabled after
         a crash in between is removed by asking again.
         """
-        account = await self._on_account(address, _disable)
+        account = await self._on_account(address, _disable, ends_sessions=True)
         now = self._clock.wall()
         while await self._database.write(partial(clearing.clear_account, account=account, now=now)):
             pass
@@ -233,7 +238,9 @@ class Administration:
         return await self._database.read(query)
 
     async def revoke_app_password(self, address: str, number: int) -> None:
-        await self._on_account(address, lambda tx, account: credentials.revoke_app_password(tx, account.id, number))
+        await self._on_account(
+            address, lambda tx, account: credentials.revoke_app_password(tx, account.id, number), ends_sessions=True
+        )
 
     # --- how every verb runs ----------------------------------------------------------------------
 
@@ -242,9 +249,20 @@ class Administration:
         self._bus.publish(Change(TOPIC))
         return result
 
-    async def _on_account(self, address: str, act: Callable[[Transaction, Account], T]) -> T:
+    async def _on_account(
+        self, address: str, act: Callable[[Transaction, Account], T], *, ends_sessions: bool = False
+    ) -> T:
+        """`ends_sessions`: those who are logged in must prove anew who they are."""
         wanted = _address(address)
-        return await self._change(lambda tx: act(tx, _account(tx, wanted)))
+
+        def unit(tx: Transaction) -> tuple[int, T]:
+            account = _account(tx, wanted)
+            return account.id, act(tx, account)
+
+        number, result = await self._change(unit)
+        if ends_sessions:
+            self._bus.publish(Change(presence.TOPIC, number))
+        return result
 
     async def _new_password(self, password: str | None, password_hash: str | None) -> NewPassword | None:
         if password_hash is not None:

@@ -7,7 +7,7 @@ before the unit of work that changes the state it tells of, and posted inside th
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -21,7 +21,13 @@ RETURNED_IN_FULL = 50_000  # octets of a letter that comes back whole unasked: m
 MAX_RETURNED = 2 << 20  # octets that come back with RET=FULL: a report is composed in memory
 MAX_HEADER = 128 << 10  # octets of a header that come back: more is no header that a person reads
 
-Posting = Callable[[Transaction], None]
+
+class Posting(Protocol):
+    """A letter that is put in within somebody's unit of work: call it there, and `announce` it after the commit."""
+
+    def __call__(self, tx: Transaction) -> None: ...
+
+    def announce(self) -> None: ...
 
 
 class DsnPoster(Protocol):
@@ -94,7 +100,7 @@ class Bounce:
     async def prepare(self, letter: LetterToReport, notices: Iterable[Notice]) -> list[Posting]:
         """The postings for one letter, one report per kind of news; empty when nobody wants to know.
 
-        The functions returned are to be run in the unit of work that records what the notices say.
+        What is returned is to be run in the unit of work that records what the notices say, and announced after it.
         """
         to = letter.reverse_path.address
         if to is None:

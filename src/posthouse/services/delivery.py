@@ -120,10 +120,6 @@ class Delivery:
         if plan.queued is not None:
             self._bus.publish(Change("queue"))
 
-    def announce_report(self) -> None:
-        """A report was posted in somebody's unit: it may have gone into the queue."""
-        self._bus.publish(Change("queue"))
-
     def plan(
         self, letter: FinishedLetter, reverse_path: ReversePath, recipients: Sequence[Recipient], origin: Origin
     ) -> Plan:

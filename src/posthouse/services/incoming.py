@@ -55,7 +55,11 @@ class FinishedLetter:
 
 
 class IncomingLetter:
-    """Collects chunks. `edit_header` may rewrite the header block (submission); `body_listener` sees the body."""
+    """Collects chunks. `edit_header` may rewrite the header block (submission); `body_listener` sees the body.
+
+    `takes_any_header`: a large letter without an empty line in its first SPOOL_ABOVE octets is no reason to refuse it
+    (a file of a program that ends lines with LF alone, put into a mailbox by its owner).
+    """
 
     def __init__(
         self,
@@ -63,17 +67,20 @@ class IncomingLetter:
         *,
         edit_header: Callable[[bytes], bytes] | None = None,
         body_listener: BodyListener | None = None,
+        takes_any_header: bool = False,
     ) -> None:
         self._blobs = blobs
         self._edit_header = edit_header
         self._body_listener = body_listener
+        self._takes_any_header = takes_any_header
+        self._header_is_open = False  # the empty line is still to come, if there is one
         self._chunks: list[bytes] = []
         self._held = 0
         self._scan: HeaderScan | None = None
         self._spool: Spool | None = None
         self._digest: hashlib._Hash | None = None  # of a spooled letter
         self._size = 0
-        self._tail = b"\r\n"  # the last two octets seen: a dot line may begin at a chunk's start
+        self._tail = b"\r\n"  # the last three octets seen: a dot line, or the body, may begin at a chunk's start
         self._has_dot_lines = False
         self._is_ascii = True
 
@@ -87,9 +94,16 @@ class IncomingLetter:
             elif len(self._chunks) > MAX_PIECES:
                 self._chunks = [b"".join(self._chunks)]
             return
+        if self._header_is_open:
+            self._look_for_body(chunk)
         if self._body_listener is not None:
             self._body_listener.update(chunk)
         await self._write(chunk)
+
+    async def spool(self) -> None:
+        """Put what is held into the spool, however little it is: other letters wait for the same unit of work."""
+        if self._spool is None:
+            await self._start_spool()
 
     async def finish(self) -> FinishedLetter:
         """The whole letter; for spooled ones durable on return."""
@@ -118,9 +132,12 @@ class IncomingLetter:
     async def _start_spool(self) -> None:
         octets = b"".join(self._chunks)
         self._chunks = []
-        if scan_header(octets[:SPOOL_ABOVE]).header_size >= SPOOL_ABOVE:
+        if not self._takes_any_header and scan_header(octets[:SPOOL_ABOVE]).header_size >= SPOOL_ABOVE:
             raise Refusal(BAD_CONTENT, f"The header is larger than {SPOOL_ABOVE} octets")
         octets = self._take_header(octets)
+        assert self._scan is not None
+        size = self._scan.header_size
+        self._header_is_open = size == len(octets) and not octets.endswith(b"\r\n\r\n")
         self._spool = self._blobs.spool()
         self._digest = hashlib.sha256()
         await self._write(octets)
@@ -139,6 +156,12 @@ class IncomingLetter:
         self._scan = scan
         return octets
 
+    def _look_for_body(self, chunk: bytes) -> None:
+        assert self._scan is not None
+        found = (self._tail + chunk).find(b"\r\n\r\n")
+        self._header_is_open = found < 0
+        self._scan.header_size = self._size + (len(chunk) if found < 0 else found - len(self._tail) + 4)
+
     async def _write(self, chunk: bytes) -> None:
         assert self._spool is not None
         assert self._digest is not None
@@ -152,4 +175,4 @@ class IncomingLetter:
             self._has_dot_lines = b"\r\n." in self._tail + chunk[:2] or b"\r\n." in chunk
         if self._is_ascii:
             self._is_ascii = chunk.isascii()
-        self._tail = (self._tail + chunk[-2:])[-2:]
+        self._tail = (self._tail + chunk[-3:])[-3:]

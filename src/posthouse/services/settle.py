@@ -127,7 +127,8 @@ class Settler:
                 await asyncio.sleep(STORE_PAUSES[min(tries, len(STORE_PAUSES) - 1)])
                 tries += 1
             else:
-                self._count(settlement, ruled, has_news=bool(postings))
+                self._count(settlement, ruled)
+                self._announce(postings if settlement.accept is None else [*postings, settlement.accept])
                 return
 
     async def _judge(
@@ -160,7 +161,7 @@ class Settler:
             location = await self._database.read(lambda reader: queue.location(reader, letter.id))
         return letter if location is None else replace(letter, location=location)
 
-    def _count(self, settlement: Settlement, ruled: Iterable[Ruled], *, has_news: bool) -> None:
+    def _count(self, settlement: Settlement, ruled: Iterable[Ruled]) -> None:
         counters, letter = self.counters, settlement.letter
         for each in ruled:
             ruling = each.ruling
@@ -185,8 +186,13 @@ class Settler:
                 tls=ruling.outcome.tls,
                 diagnostic=ruling.outcome.diagnostic,
             )
-        if has_news or settlement.accept is not None:
-            self._bus.publish(Change("queue"))  # the report may go out through the queue
+
+
+    def _announce(self, postings: Sequence[Posting]) -> None:
+        for posting in postings:
+            posting.announce()
+        if postings:
+            self._bus.publish(Change("queue"))  # who waits for the letter's end hears of it too
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,6 +7,7 @@ right; octets that are hurt stay where they are, listed, and are never served as
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -77,7 +78,8 @@ class _Run:
             except StoreFault as fault:
                 self._tell("error", f"the database cannot be read or written: {fault}", REBUILD)
         if self._mender is not None:
-            self._mender.announce()
+            with contextlib.suppress(StoreFault):  # it was told above
+                await self._mender.announce()
         if not any(each.level != "ok" for each in self._found):
             self._tell("ok", "every counter, every reference and every octet is as it should be")
         return self._found

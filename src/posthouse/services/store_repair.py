@@ -121,10 +121,15 @@ class StoreRepair:
         await self._database.write(partial(integrity.mend_counters, account=account))
         self._bus.publish(Change("account", account))
 
-    def announce(self) -> None:
+    async def announce(self) -> None:
         """Sessions and the relay look again."""
         self._bus.publish(Change("directory"))
         self._bus.publish(Change("queue"))
+        after = 0
+        while page := await self._database.read(partial(integrity.accounts, after=after)):
+            for account in page:
+                self._bus.publish(Change("account", account))
+            after = page[-1]
 
     # --- octets -----------------------------------------------------------------------------------
 

@@ -115,17 +115,20 @@ class Accountant:
         times = Counter(each.email for each in rows.placements)
         for each in rows.placements:
             owner = rows.accounts[each.account].name
-            if times[each.email] > 1:  # nobody copies letters here: it was delivered so
-                fates.findings.append(Finding(f"{server}: email {each.email} of {owner} has {times[each.email]} UIDs"))
             unique = unique_id(each.email)
-            if owner in self._ledger.people and unique in self._ledger.people[owner].removed:
+            person = self._ledger.people.get(owner)
+            if times[each.email] > 1 + (0 if person is None else person.holdings.copied[unique]):
+                fates.findings.append(Finding(f"{server}: email {each.email} of {owner} has {times[each.email]} UIDs"))
+            if person is not None and unique in person.removed:
                 fates.findings.append(Finding(f"{server}: {owner} has taken {unique} away, and it is there again"))
             octets = each.prefix + rows.octets(each.place)
             if len(octets) != each.size:
                 fates.findings.append(
                     Finding(f"{server}: a letter of {owner} has {len(octets)} octets, its row says {each.size}")
                 )
-            facts = self._add(fates, owner, f"mail.{owner.partition('@')[2]}/{unique_id(each.email)}", octets)
+            if not each.prefix:
+                continue  # its owner put it in: see possessions.py
+            facts = self._add(fates, owner, f"mail.{owner.partition('@')[2]}/{unique}", octets)
             if facts.report is not None and each.reverse_path:
                 fates.findings.append(Finding(f"{server}: a report came from {each.reverse_path}, not from <>"))
 

@@ -26,6 +26,8 @@ from posthouse.ports import ConnectFault, Target
 from posthouse.protocol.engine import RemoteProtocolError, Signal
 from posthouse.protocol.pop3.client import Answer, Challenge, Pop3Client
 from posthouse.protocol.smtp.client_transaction import MAY_BE_TWICE
+from posthouse.sim.devices import Device
+from posthouse.sim.holdings import Holdings
 from posthouse.sim.loop import Life, WorldLoop
 from posthouse.sim.machine import EPOCH, SeededEntropy
 from posthouse.sim.tls import WorldTlsStarter
@@ -103,7 +105,8 @@ class MailboxFault(Exception):  # noqa: N818 - as ConnectFault
 @dataclass(slots=True)
 class Person:
     """`name` is the address. `home`: host name and address of their server. `mechanisms`: what their mail program
-    knows to log in with for submission; empty: everything."""
+    knows to log in with for submission; empty: everything. `uses_imap`: the mailbox is read with it (mail_program.py),
+    by several devices; else with POP3."""
 
     name: str
     password: str
@@ -116,6 +119,9 @@ class Person:
     taken: dict[str, bytes] = field(default_factory=dict)  # letters removed from the server, by unique id
     removed: dict[str, None] = field(default_factory=dict)  # those of which the server has said that they are gone
     written: int = 0
+    uses_imap: bool = False
+    devices: list[Device] = field(default_factory=list)
+    holdings: Holdings = field(default_factory=Holdings)
 
     # --- writing ----------------------------------------------------------------------------------
 
@@ -141,7 +147,7 @@ class Person:
 
         Raises ConnectFault; it may be tried again.
         """
-        await self._as_me(self._submit(sent))
+        await self.as_me(self._submit(sent))
         return sent
 
     async def _submit(self, sent: Sent) -> None:
@@ -178,7 +184,7 @@ class Person:
 
     async def visit(self, removed: Callable[[int], bool], *, password: str | None = None) -> list[Found]:
         """Read every letter, and take away those whose number `removed` says. Raises MailboxFault."""
-        return await self._as_me(self._read(self.password if password is None else password, removed))
+        return await self.as_me(self._read(self.password if password is None else password, removed))
 
     async def _read(self, password: str, removed: Callable[[int], bool]) -> list[Found]:
         try:
@@ -216,7 +222,7 @@ class Person:
         self.removed.update((found[number - 1].unique_id, None) for number in marked)
         return found
 
-    async def _as_me(self, work: Coroutine[Any, Any, T]) -> T:
+    async def as_me(self, work: Coroutine[Any, Any, T]) -> T:
         return await self.loop.create_task(work, context=self.life.context)
 
 

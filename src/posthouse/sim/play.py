@@ -10,9 +10,10 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 
-from posthouse.sim import punctuality, records
+from posthouse.sim import mail_program, possessions, punctuality, records
 from posthouse.sim.accounting import Account, Accountant
 from posthouse.sim.books import Books
+from posthouse.sim.devices import Device
 from posthouse.sim.ledger import Finding, Ledger, bare
 from posthouse.sim.machine import EPOCH
 from posthouse.sim.people import MailboxFault, Person
@@ -30,6 +31,7 @@ RESTS = 120
 
 GRAIN = 0.01  # seconds before the end of a drain at which what is still being sent is looked at
 
+READS_WITH_IMAP = 0.5  # the share of people
 KNOWS_SCRAM = 0.1  # the share of people whose mail programs know more than PLAIN: it costs 3 ms for each login
 
 
@@ -43,6 +45,7 @@ class Play:
         for person in self.people:
             if self.chance.random() < KNOWS_SCRAM:
                 person.mechanisms = ()
+            person.uses_imap = self.chance.random() < READS_WITH_IMAP
         aliases = {address: targets for plan in plans for address, targets in plan.aliases.items()}
         self.ledger = Ledger(world.people, aliases)
         self.ledger.strangers += [self._stranger(*each) for each in strangers]
@@ -133,7 +136,11 @@ class Play:
         if station.is_up:
             texts += [f"{name}: {text}" for text in punctuality.lateness(rows, watch)]
         texts += [f"{name}: {text}" for text in punctuality.haste(rows, watch)]
-        return [Finding(text, _letter_in(text)) for text in texts]
+        found = [Finding(text, _letter_in(text)) for text in texts]
+        for person in self.people:
+            if person.home == station.plan.hostname:
+                found += possessions.check(person.name, person.holdings, rows)
+        return found
 
     def find(self, text: str) -> None:
         self._find([Finding(text)], "on the way")
@@ -155,6 +162,9 @@ class Play:
         for station in self.stations:
             self._find([Finding(text) for text in await station.findings()], "at the end")
         await self._compare_with_pop3()
+        for person in self.people:
+            if person.uses_imap:
+                await self._compare_with_imap(person)
         for stranger in self.ledger.strangers:
             stranger.end()
         account.days = self.world.now / DAY
@@ -181,8 +191,7 @@ class Play:
             except MailboxFault as fault:
                 self._find([Finding(f"{person.name} cannot read: {fault}")], "at the end")
                 continue
-            station = next(each for each in self.stations if each.plan.hostname == person.home)
-            rows = records.read(station.folder, is_up=True)
+            rows = self._rows_at_home(person)
             inbox = {
                 f"e{each.email:x}": each.prefix + rows.octets(each.place)
                 for each in rows.placements
@@ -191,6 +200,33 @@ class Play:
             shown = {each.unique_id: each.octets for each in found}
             if shown != inbox:
                 self._find([Finding(f"POP3 shows {person.name} something else than lies in the mailbox")], "at the end")
+
+    async def _compare_with_imap(self, person: Person) -> None:
+        """The same for all mailboxes; and what each device has in mind of what it was told over the days, after a last
+        look, is what a new one is shown."""
+        rows = self._rows_at_home(person)
+        mailboxes = possessions.mailboxes(person.name, rows)
+
+        async def look(program: mail_program.MailProgram) -> None:
+            if await program.names() != sorted(mailboxes):
+                self.find(f"IMAP lists {person.name} other mailboxes than there are")
+            for name in mailboxes if program.device is fresh else sorted(program.device.boxes):
+                shown = await program.open(name)
+                if shown.box.letters != mailboxes[name]:
+                    who = "" if program.device is fresh else ", who has looked before,"
+                    self.find(f"IMAP shows {person.name}{who} something else in {name} than lies there")
+
+        fresh = Device(knows_qresync=False)
+        for device in (fresh, *person.devices):
+            try:
+                await mail_program.visit(person, device, look)
+            except MailboxFault as fault:
+                self._find([Finding(f"{person.name} cannot read: {fault}")], "at the end")
+        self._find(list(possessions.check(person.name, person.holdings, rows)), "at the end")
+
+    def _rows_at_home(self, person: Person) -> Records:
+        station = next(each for each in self.stations if each.plan.hostname == person.home)
+        return records.read(station.folder, is_up=True)
 
     async def sleep_until(self, at: float) -> None:
         await asyncio.sleep(max(0.0, at - self.world.now))

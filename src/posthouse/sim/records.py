@@ -57,6 +57,8 @@ class Placement:
     size: int
     prefix: bytes
     reverse_path: str
+    flags: int
+    keywords: str
     place: tuple[int, int, int]
 
 
@@ -162,8 +164,8 @@ _QUEUE = (
     " FROM queue_recipient AS r JOIN queue_letter AS l ON l.id = r.letter JOIN blob AS b ON b.id = l.blob ORDER BY r.id"
 )
 _PLACEMENTS = (
-    "SELECT p.mailbox, p.uid, p.email, e.account, e.received_at, e.size, d.prefix, d.reverse_path, b.pack,"
-    " b.pack_offset, b.length FROM placement AS p JOIN email AS e ON e.id = p.email"
+    "SELECT p.mailbox, p.uid, p.email, e.account, e.received_at, e.size, d.prefix, d.reverse_path, p.flags,"
+    " p.keywords, b.pack, b.pack_offset, b.length FROM placement AS p JOIN email AS e ON e.id = p.email"
     " JOIN email_detail AS d ON d.email = e.id JOIN blob AS b ON b.id = e.blob ORDER BY p.mailbox, p.uid"
 )
 _DESTINATIONS = "SELECT next_hop, ready_at, failures, down_until FROM queue_destination"
@@ -199,7 +201,7 @@ def _records(folder: Path, connection: apsw.Connection) -> Records:
             folder=folder,
             accounts={each.id: each for each in accounts},
             mailboxes={each.id: each for each in mailboxes},
-            placements=[Placement(*(*row[:8], tuple(row[8:]))) for row in execute(_PLACEMENTS)],
+            placements=[Placement(*(*row[:10], tuple(row[10:]))) for row in execute(_PLACEMENTS)],
             queue=[QueuedRow(*(*row[:14], tuple(row[14:17]), unpack_outcome(row[17]))) for row in execute(_QUEUE)],
             destinations={row[0]: DestinationRow(*row) for row in execute(_DESTINATIONS)},
             attempts=[AttemptRow(*(*row[:4], unpack_results(row[4]))) for row in execute(_ATTEMPTS)],

@@ -31,7 +31,7 @@ __all__ = ["Plan", "Station", "StationDown"]
 
 T = TypeVar("T")
 
-PORTS = {"smtp": 25, "submission": 587, "pop3s": 995}
+PORTS = {"smtp": 25, "submission": 587, "pop3s": 995, "imaps": 993}
 CHECKPOINT_PAGES = 100  # of a server whose power is cut: its log is copied back while it works, not in idle time only
 IDLE_TASKS = 4  # relay: dispatcher, leases; housekeeping: sweep, snapshot
 IDLE_TIMERS = 3  # of the same, but leases are renewed only while there are any

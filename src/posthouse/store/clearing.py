@@ -64,6 +64,7 @@ _CLEAR_ACCOUNT = (
     "DELETE FROM retired_name WHERE account = :account",
     "DELETE FROM visitor_seen WHERE person = :account OR mailbox IN (SELECT id FROM mailbox WHERE account = :account)",
     "DELETE FROM mailbox_right WHERE person = :account OR mailbox IN (SELECT id FROM mailbox WHERE account = :account)",
+    "DELETE FROM subscribed_name WHERE person = :account OR owner = :account",
     "DELETE FROM keyword_spelling WHERE account = :account",
     "DELETE FROM mailbox WHERE account = :account",
 )

@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Collection
 
 from posthouse.outcome import INVALID_ARGUMENTS, Refusal
+from posthouse.store.refusal import MailboxRefusal, Reason
 
 # Stored: the bits never change their meaning. (\Recent is a session's matter, not the store's.)
 SEEN = 1
@@ -23,17 +24,19 @@ _NOT_IN_ATOMS = frozenset('(){ %*"\\]')  # RFC 9051 §9: atom-specials
 def pack_keywords(keywords: Collection[str]) -> str:
     """The stored text of a set of keywords. Case makes no difference (RFC 8621 §4.1.1), lower case is kept.
 
-    Raise Refusal 5.5.4 for what is no keyword, and for too many.
+    Raise Refusal 5.5.4 for what is no keyword, `MailboxRefusal` LIMIT for too long ones and for too many.
     """
     if not keywords:
         return ""
     for keyword in keywords:
         is_atom = keyword.isascii() and keyword.isprintable() and _NOT_IN_ATOMS.isdisjoint(keyword)
-        if not keyword or len(keyword) > MAX_KEYWORD or not is_atom:
+        if not keyword or not is_atom:
             raise Refusal(INVALID_ARGUMENTS, "this is not a keyword")
+        if len(keyword) > MAX_KEYWORD:
+            raise MailboxRefusal(Reason.LIMIT, f"a keyword is at most {MAX_KEYWORD} octets long")
     folded = sorted({keyword.lower() for keyword in keywords})
     if len(folded) > MAX_KEYWORDS:
-        raise Refusal(INVALID_ARGUMENTS, f"a letter has at most {MAX_KEYWORDS} keywords")
+        raise MailboxRefusal(Reason.LIMIT, f"a letter has at most {MAX_KEYWORDS} keywords")
     return " ".join(folded)
 
 

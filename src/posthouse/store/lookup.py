@@ -98,6 +98,17 @@ def find_account(reader: Reader, address: Address) -> Account | None:
     return None if row is None else _account(row)
 
 
+def account_named(reader: Reader, name: str) -> int | None:
+    """Id of the account with exactly this name (its primary address as text)."""
+    row = reader.row("SELECT id FROM account WHERE name = :name", name=name)
+    return None if row is None else int(row[0])
+
+
+def name_of(reader: Reader, account: int) -> str | None:
+    row = reader.row("SELECT name FROM account WHERE id = :account", account=account)
+    return None if row is None else str(row[0])
+
+
 def owns(reader: Reader, house: House, account: int, address: Address) -> bool:
     """Whether this is one of the account's own addresses, a domain-alias twin or a detail form of one."""
     domain = find_domain(reader, address.domain.name)

@@ -11,7 +11,7 @@ import unicodedata
 from dataclasses import dataclass
 
 from posthouse.ports import Reader, Row, Transaction
-from posthouse.store import journal, messages, uidset
+from posthouse.store import journal, messages, subscriptions, uidset
 from posthouse.store.journal import Kind, Unit
 from posthouse.store.refusal import MailboxRefusal, Reason
 
@@ -69,6 +69,8 @@ _BY_ID = _COLUMNS + "WHERE id = :mailbox"
 _BY_NAME = _COLUMNS + "WHERE account = :account AND name = :name"
 _BY_USE = _COLUMNS + "WHERE account = :account AND special_use = :special_use"
 _ALL = _COLUMNS + "WHERE account = :account ORDER BY name"
+_SHARED = "id IN (SELECT mailbox FROM mailbox_right WHERE person IN (:person, 0))"
+_OF_OTHERS = _COLUMNS + "WHERE account <> :person AND " + _SHARED
 
 
 def _mailbox(row: Row | None) -> Mailbox | None:
@@ -123,6 +125,12 @@ def list_all(reader: Reader, account: int) -> list[Mailbox]:
     return [mailbox for mailbox in found if mailbox is not None]
 
 
+def of_others(reader: Reader, person: int) -> list[Mailbox]:
+    """Those on which this person, or everybody, has or is denied a right."""
+    found = (_mailbox(row) for row in reader.rows(_OF_OTHERS, person=person))
+    return [mailbox for mailbox in found if mailbox is not None]
+
+
 def canonical_name(name: str) -> str:
     """The one form of a name that is stored. Raise `MailboxRefusal` CANNOT for what cannot be a name.
 
@@ -166,7 +174,8 @@ def create(
     special_use: str | None = None,
     is_subscribed: bool = False,
 ) -> Mailbox:
-    """Make a mailbox and the superiors that it lacks. Raise `MailboxRefusal` (ALREADYEXISTS, CANNOT, LIMIT)."""
+    """Make a mailbox and the superiors that it lacks. Raise `MailboxRefusal` (ALREADYEXISTS, CANNOT, LIMIT,
+    USEATTR)."""
     name = canonical_name(name)
     unit = journal.begin(tx, account, now)
     if special_use is not None:
@@ -203,11 +212,19 @@ def _insert(tx: Transaction, unit: Unit, name: str, special_use: str | None, *, 
         special_use=special_use,
         uid_validity=_next_uid_validity(tx, unit.now),
         modseq=unit.modseq,
-        is_subscribed=int(is_subscribed),
+        is_subscribed=int(subscriptions.take_back(tx, unit.account, name) or is_subscribed),
         now=unit.now,
     )
+    # RFC 4314 §4: who may do what with the mailbox above may do so here. "" is no mailbox's name.
+    tx.run(_INHERIT, mailbox=mailbox, account=unit.account, superior=name.rpartition(SEPARATOR)[0])
     journal.record(tx, unit, mailbox, Kind.CREATED)
     return mailbox
+
+
+_INHERIT = (
+    "INSERT INTO mailbox_right (mailbox, person, is_negative, rights) SELECT :mailbox, person, is_negative, rights"
+    " FROM mailbox_right WHERE mailbox = (SELECT id FROM mailbox WHERE account = :account AND name = :superior)"
+)
 
 
 def _next_uid_validity(tx: Transaction, now: float) -> int:
@@ -279,7 +296,7 @@ def rename(tx: Transaction, account: int, mailbox: int, name: str, now: float) -
     if name.startswith(old.name + SEPARATOR):
         raise MailboxRefusal(Reason.CANNOT, "a mailbox cannot move into itself")
     _create_superiors(tx, unit, name)
-    for each in _with_inferiors(tx, old):
+    for each in with_inferiors(tx, old):
         _rename_one(tx, unit, each, canonical_name(name + each.name[len(old.name) :]))
     return _own(tx, account, mailbox)
 
@@ -293,11 +310,14 @@ def _rename_one(tx: Transaction, unit: Unit, mailbox: Mailbox, name: str) -> Non
     )
     keeps = used is None or used[0] <= mailbox.uid_validity  # equal: it was this very mailbox
     tx.run(
-        "UPDATE mailbox SET name = :name, uid_validity = :uid_validity WHERE id = :mailbox",
+        "UPDATE mailbox SET name = :name, uid_validity = :uid_validity, is_subscribed = :is_subscribed"
+        " WHERE id = :mailbox",
         mailbox=mailbox.id,
         name=name,
         uid_validity=mailbox.uid_validity if keeps else _next_uid_validity(tx, unit.now),
+        is_subscribed=int(subscriptions.take_back(tx, mailbox.account, name) or mailbox.is_subscribed),
     )
+    subscriptions.follow(tx, mailbox.account, mailbox.name, name)
     journal.record(tx, unit, mailbox.id, Kind.RENAMED)
 
 
@@ -314,7 +334,7 @@ def _retire(tx: Transaction, mailbox: Mailbox, now: float) -> None:
     )
 
 
-def _with_inferiors(reader: Reader, mailbox: Mailbox) -> list[Mailbox]:
+def with_inferiors(reader: Reader, mailbox: Mailbox) -> list[Mailbox]:
     below = mailbox.name + SEPARATOR
     return [each for each in list_all(reader, mailbox.account) if (each.name + SEPARATOR).startswith(below)]
 
@@ -326,10 +346,12 @@ def delete(tx: Transaction, account: int, mailbox: int, now: float) -> None:
     old = _own(tx, account, mailbox)
     if old.is_inbox:
         raise MailboxRefusal(Reason.CANNOT, "the INBOX cannot be deleted")
-    if len(_with_inferiors(tx, old)) > 1:
+    if len(with_inferiors(tx, old)) > 1:
         raise MailboxRefusal(Reason.HASCHILDREN, "delete the mailboxes below it first")
     messages.expunge_in(tx, unit, mailbox, uidset.EVERY_UID)
     _retire(tx, old, now)
+    if old.is_subscribed:
+        subscriptions.keep(tx, account, old.name)
     tx.run("DELETE FROM mailbox_right WHERE mailbox = :mailbox", mailbox=mailbox)
     tx.run("DELETE FROM mailbox WHERE id = :mailbox", mailbox=mailbox)
     journal.record(tx, unit, mailbox, Kind.DELETED)
@@ -347,7 +369,7 @@ def subscribe(tx: Transaction, account: int, mailbox: int, now: float, *, is_sub
 
 
 def set_special_use(tx: Transaction, account: int, mailbox: int, special_use: str | None, now: float) -> None:
-    """Change what a mailbox is for. Raise `MailboxRefusal` (CANNOT) where another has that use, and for the INBOX."""
+    """Change what a mailbox is for. Raise `MailboxRefusal`: another has that use (USEATTR); the INBOX (CANNOT)."""
     unit = journal.begin(tx, account, now)
     if _own(tx, account, mailbox).is_inbox:
         raise MailboxRefusal(Reason.CANNOT, "the INBOX has its use already")
@@ -361,9 +383,9 @@ def set_special_use(tx: Transaction, account: int, mailbox: int, special_use: st
 
 def _check_special_use(tx: Transaction, account: int, special_use: str) -> None:
     if special_use not in SPECIAL_USES:
-        raise MailboxRefusal(Reason.CANNOT, "this special use is not known here")
+        raise MailboxRefusal(Reason.USEATTR, "this special use is not known here")
     if by_special_use(tx, account, special_use) is not None:
-        raise MailboxRefusal(Reason.CANNOT, "another mailbox has this special use")  # RFC 8621 §2: one per role
+        raise MailboxRefusal(Reason.USEATTR, "another mailbox has this special use")  # RFC 8621 §2: one per role
 
 
 def _own(reader: Reader, account: int, mailbox: int) -> Mailbox:

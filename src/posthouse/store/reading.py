@@ -110,6 +110,45 @@ def letters(reader: Reader, mailbox: int, uids: Ranges) -> list[Placed]:
     return [_placed(row) for row in _rows(reader, _LETTERS, mailbox, uids)]
 
 
+# --- plain rows, for those who tell many letters at once: (UID, …), in order ----------------------
+
+_DATES = (
+    "SELECT p.uid, e.thread, e.received_at, CASE p.saved_at WHEN 0 THEN e.received_at ELSE p.saved_at END"
+    " FROM placement AS p JOIN email AS e ON e.id = p.email WHERE p.mailbox = :mailbox"
+    " AND uid BETWEEN :first AND :last ORDER BY uid"
+)
+_SUMMARIES = (
+    "SELECT p.uid, d.summary FROM placement AS p JOIN email_detail AS d ON d.email = p.email"
+    " WHERE p.mailbox = :mailbox AND uid BETWEEN :first AND :last ORDER BY uid"
+)
+_PLACES = (
+    "SELECT p.uid, p.email, d.prefix, b.pack, b.pack_offset, b.length, b.hash, e.size, e.header_size"
+    " FROM placement AS p JOIN email AS e ON e.id = p.email JOIN email_detail AS d ON d.email = p.email"
+    " JOIN blob AS b ON b.id = e.blob WHERE p.mailbox = :mailbox AND uid BETWEEN :first AND :last ORDER BY uid"
+)
+
+
+def dates(reader: Reader, mailbox: int, uids: Ranges) -> list[Row]:
+    """… thread, internal date, when it came into this mailbox."""
+    return _rows(reader, _DATES, mailbox, uids)
+
+
+def summaries(reader: Reader, mailbox: int, uids: Ranges) -> list[Row]:
+    """… packed ENVELOPE values."""
+    return _rows(reader, _SUMMARIES, mailbox, uids)
+
+
+def findings(reader: Reader, mailbox: int, uids: Ranges) -> list[Row]:
+    """… email, packed structure, preview; None: not found out yet."""
+    return _rows(reader, _PARSED, mailbox, uids)
+
+
+def places(reader: Reader, mailbox: int, uids: Ranges) -> list[Row]:
+    """… email, prefix, and where the content lies: pack, offset, length, digest; size of both, size of the content's
+    header."""
+    return _rows(reader, _PLACES, mailbox, uids)
+
+
 def _rows(reader: Reader, statement: str, mailbox: int, uids: Ranges) -> list[Row]:
     found: list[Row] = []
     for piece in pieces(uids):

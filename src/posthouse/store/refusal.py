@@ -20,6 +20,9 @@ class Reason(StrEnum):
     NOPERM = "NOPERM"
     LIMIT = "LIMIT"
     OVERQUOTA = "OVERQUOTA"
+    USEATTR = "USEATTR"  # RFC 6154 §3
+    TRYCREATE = "TRYCREATE"  # RFC 9051 §7.1
+    EXPUNGEISSUED = "EXPUNGEISSUED"
 
 
 class MailboxRefusal(Refusal):

@@ -62,6 +62,25 @@ def grants(reader: Reader, mailbox: int) -> list[Grant]:
     return [Grant(person, bool(is_negative), rights) for person, is_negative, rights in rows]
 
 
+def shared_by(reader: Reader, account: int) -> list[int]:
+    """Ids of the account's mailboxes that have an access control list."""
+    rows = reader.rows(
+        "SELECT id FROM mailbox WHERE account = :account"
+        " AND EXISTS (SELECT 1 FROM mailbox_right WHERE mailbox_right.mailbox = mailbox.id)",
+        account=account,
+    )
+    return [row[0] for row in rows]
+
+
+def people(reader: Reader, mailbox: int) -> dict[int, str]:
+    """Names of the accounts that have a line in the access control list."""
+    rows = reader.rows(
+        "SELECT id, name FROM account WHERE id IN (SELECT person FROM mailbox_right WHERE mailbox = :mailbox)",
+        mailbox=mailbox,
+    )
+    return dict(rows)
+
+
 def of_person(reader: Reader, mailbox: int, person: int) -> str:
     """What a person may do, with what everybody may; "" for a mailbox that is not there."""
     row = reader.row("SELECT account FROM mailbox WHERE id = :mailbox", mailbox=mailbox)
@@ -85,24 +104,20 @@ def _together(rows: list[tuple[bool, str]]) -> str:
 
 def shared_with(reader: Reader, person: int) -> list[Shared]:
     """The mailboxes of others that a person may see (right l), by owner and name."""
+    there = {mailbox.id: mailbox for mailbox in mailboxes.of_others(reader, person)}
+    if not there:
+        return []
     rows = reader.rows(
         "SELECT r.mailbox, r.is_negative, r.rights, account.name FROM mailbox_right AS r"
         " JOIN mailbox ON mailbox.id = r.mailbox JOIN account ON account.id = mailbox.account"
         " WHERE r.person IN (:person, 0) AND mailbox.account <> :person ORDER BY account.name, mailbox.name",
         person=person,
     )
-    lines: dict[int, list[tuple[bool, str]]] = {}
-    owners: dict[int, str] = {}
-    for mailbox, is_negative, rights, owner in rows:
-        lines.setdefault(mailbox, []).append((bool(is_negative), rights))
-        owners[mailbox] = owner
-    found: list[Shared] = []
-    for number, given in lines.items():
-        together = _together(given)
-        there = mailboxes.get(reader, number) if "l" in together else None
-        if there is not None:
-            found.append(Shared(there, owners[number], together))
-    return found
+    lines: dict[tuple[int, str], list[tuple[bool, str]]] = {}
+    for mailbox, is_negative, given, owner in rows:
+        lines.setdefault((mailbox, owner), []).append((bool(is_negative), given))
+    found = (Shared(there[mailbox], owner, _together(given)) for (mailbox, owner), given in lines.items())
+    return [each for each in found if "l" in each.rights]
 
 
 def grant(

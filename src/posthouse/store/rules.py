@@ -8,7 +8,6 @@ read nor a unit of work lasts long on a large store.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 from posthouse.mail.header import scan_header
@@ -16,37 +15,12 @@ from posthouse.outcome import SYSTEM_FAULT, Outcome
 from posthouse.ports import Reader, Transaction
 from posthouse.store import destinations, mailboxes
 from posthouse.store.queue_rows import pack_outcome
+from posthouse.store.rule import Rule, run
+from posthouse.store.sharing_rules import SHARING_RULES
 
 # Seconds that a clock may have been set back since a time was written down, before that counts as damage.
 CLOCK_SLACK = 3_600
 PAGE = 2_000  # rows looked at by one read: some milliseconds
-
-Mend = Callable[[Transaction, int, float], None]  # the row's key, the time
-
-
-@dataclass(frozen=True, slots=True)
-class Rule:
-    """`key` is the column to page by, `wrong` the condition that finds a row, `says` what is wrong with it in words
-    (behind the table's name and the key). `means`: what that does to mail, for an administrator."""
-
-    table: str
-    key: str
-    wrong: str
-    says: str
-    means: str
-    mend: Mend
-
-
-def _run(*statements: str) -> Mend:
-    def mend(tx: Transaction, row: int, now: float) -> None:
-        for statement in statements:
-            parameters: dict[str, int | float] = {"id": row}
-            if ":now" in statement:
-                parameters["now"] = now
-            tx.run(statement, **parameters)
-
-    return mend
-
 
 _NO_SUMMARY = scan_header(b"\r\n").pack_envelope()
 _FAULT = pack_outcome(Outcome(SYSTEM_FAULT, "what became of it was lost with a damaged row"))
@@ -93,14 +67,14 @@ _WAITING = (
     " AND r.state IN ('due', 'claimed', 'held'))"
 )
 
-RULES = (
+RULES: tuple[Rule, ...] = (
     Rule(
         "email_detail",
         "email",
         _NOT + "email WHERE email.id = email_detail.email)",
         "belongs to no letter",
         "nothing: it is left over",
-        _run("DELETE FROM email_detail WHERE email = :id"),
+        run("DELETE FROM email_detail WHERE email = :id"),
     ),
     Rule(
         "email",
@@ -125,7 +99,7 @@ RULES = (
         " ON blob.id = email.blob AND blob.pack > 0 WHERE email_detail.email = email.id), size)",
         "says another size than its parts have",
         "mail programs are told a wrong size",
-        _run(
+        run(
             "UPDATE email SET size = (SELECT LENGTH(email_detail.prefix) + blob.length FROM email_detail JOIN blob"
             " ON blob.id = email.blob WHERE email_detail.email = email.id) WHERE id = :id",
             "UPDATE placement SET size = (SELECT size FROM email WHERE id = :id) WHERE email = :id",
@@ -137,7 +111,7 @@ RULES = (
         "EXISTS (SELECT 1 FROM placement WHERE placement.email = email.id AND placement.size <> email.size)",
         "has another size in a mailbox than of its own",
         "mail programs are told a wrong size",
-        _run("UPDATE placement SET size = (SELECT size FROM email WHERE id = :id) WHERE email = :id"),
+        run("UPDATE placement SET size = (SELECT size FROM email WHERE id = :id) WHERE email = :id"),
     ),
     Rule(
         "retention",
@@ -145,7 +119,7 @@ RULES = (
         _NOT + "blob WHERE blob.id = retention.blob)",
         "keeps content that is gone",
         "nothing: it is left over",
-        _run("DELETE FROM retention WHERE blob = :id"),
+        run("DELETE FROM retention WHERE blob = :id"),
     ),
     Rule(
         "credential",
@@ -153,7 +127,7 @@ RULES = (
         _NOT + "account WHERE account.id = credential.account)",
         "is the password of nobody",
         "nothing: it is left over",
-        _run("DELETE FROM credential WHERE id = :id"),
+        run("DELETE FROM credential WHERE id = :id"),
     ),
     Rule(
         "dkim_key",
@@ -161,7 +135,7 @@ RULES = (
         _NOT + "domain WHERE domain.id = dkim_key.domain)",
         "is the key of no domain",
         "nothing: it is left over",
-        _run("DELETE FROM dkim_key WHERE id = :id"),
+        run("DELETE FROM dkim_key WHERE id = :id"),
     ),
     Rule(
         "alias_target",
@@ -169,7 +143,7 @@ RULES = (
         _NOT + "address WHERE address.id = alias_target.address)",
         "is the target of no alias",
         "nothing: it is left over",
-        _run("DELETE FROM alias_target WHERE address = :id"),
+        run("DELETE FROM alias_target WHERE address = :id"),
     ),
     Rule(
         "address",
@@ -177,7 +151,7 @@ RULES = (
         "account IS NOT NULL AND " + _NOT + "account WHERE account.id = address.account)",
         "leads to an account that is gone",
         "letters to it are refused; mended, the address goes",
-        _run("DELETE FROM address WHERE id = :id"),
+        run("DELETE FROM address WHERE id = :id"),
     ),
     Rule(
         "mailbox",
@@ -188,7 +162,7 @@ RULES = (
         + "placement WHERE placement.mailbox = mailbox.id)",
         "is empty and belongs to nobody",
         "nothing: it is left over",
-        _run("DELETE FROM mailbox WHERE id = :id"),
+        run("DELETE FROM mailbox WHERE id = :id"),
     ),
     Rule(
         "mailbox",
@@ -206,7 +180,7 @@ RULES = (
         "uid_validity > COALESCE((SELECT last FROM uid_epoch WHERE id = 1), 0)",
         "has a UIDVALIDITY that was never given out",
         "a new mailbox might get the same",
-        _run(
+        run(
             "INSERT INTO uid_epoch (id, last) SELECT 1, MAX(uid_validity) FROM mailbox WHERE 1 = 1"
             " ON CONFLICT (id) DO UPDATE SET last = excluded.last"
         ),
@@ -217,7 +191,7 @@ RULES = (
         "state NOT IN ('active', 'disabled')",
         "is neither active nor disabled",
         "whether it may log in is not known; mended, it may not",
-        _run("UPDATE account SET state = 'disabled' WHERE id = :id"),
+        run("UPDATE account SET state = 'disabled' WHERE id = :id"),
     ),
     Rule(
         "account",
@@ -225,7 +199,7 @@ RULES = (
         "journal_floor > modseq",
         "has a journal that begins in the future",
         "mail programs that synchronise are told nothing",
-        _run("UPDATE account SET modseq = journal_floor + 1 WHERE id = :id"),
+        run("UPDATE account SET modseq = journal_floor + 1 WHERE id = :id"),
     ),
     Rule(
         "queue_recipient",
@@ -233,7 +207,7 @@ RULES = (
         _NOT + "queue_letter WHERE queue_letter.id = queue_recipient.letter)",
         "waits for a letter that is gone",
         "the recipient gets nothing; mended, the row goes, as nothing is left to send",
-        _run("DELETE FROM queue_recipient WHERE id = :id"),
+        run("DELETE FROM queue_recipient WHERE id = :id"),
     ),
     Rule(
         "queue_recipient",
@@ -241,7 +215,7 @@ RULES = (
         "state NOT IN ('due', 'claimed', 'held', 'delivered', 'failed', 'expired')",
         "is in no state that there is",
         "the recipient gets nothing; mended, it is held for you to release or drop",
-        _run(
+        run(
             "UPDATE queue_recipient SET state = 'held', owner = NULL, leased_until = NULL, hold_asked = 0"
             " WHERE id = :id"
         ),
@@ -252,7 +226,7 @@ RULES = (
         "state = 'claimed' AND (owner IS NULL OR leased_until IS NULL)",
         "is being sent by nobody",
         "the recipient gets nothing until that is mended",
-        _run(
+        run(
             "UPDATE queue_recipient SET state = 'due', owner = NULL, leased_until = NULL WHERE id = :id",
         ),
     ),
@@ -262,7 +236,7 @@ RULES = (
         "state <> 'claimed' AND (owner IS NOT NULL OR leased_until IS NOT NULL)",
         "has an owner although nobody sends it",
         "nothing at present",
-        _run("UPDATE queue_recipient SET owner = NULL, leased_until = NULL WHERE id = :id"),
+        run("UPDATE queue_recipient SET owner = NULL, leased_until = NULL WHERE id = :id"),
     ),
     Rule(
         "queue_recipient",
@@ -278,7 +252,7 @@ RULES = (
         "deadline_at <> COALESCE(warn_at, expires_at)",
         "has a wrong deadline",
         "a warning or the end of trying may come late",
-        _run("UPDATE queue_recipient SET deadline_at = COALESCE(warn_at, expires_at) WHERE id = :id"),
+        run("UPDATE queue_recipient SET deadline_at = COALESCE(warn_at, expires_at) WHERE id = :id"),
     ),
     Rule(
         "queue_recipient",
@@ -296,10 +270,11 @@ RULES = (
         "open_recipients <> " + _WAITING,
         "counts its recipients wrongly",
         "it leaves the queue too early or never",
-        _run(
+        run(
             "UPDATE queue_letter SET open_recipients = " + _WAITING + " WHERE id = :id"  # noqa: S608 - constants
         ),
     ),
+    *SHARING_RULES,
 )
 
 
@@ -346,3 +321,6 @@ def mend(tx: Transaction, rule: Rule, rows: tuple[int, ...], now: float) -> int:
             rule.mend(tx, row, now)
             mended += 1
     return mended
+
+
+__all__ = ["RULES", "Page", "Rule", "look", "mend"]

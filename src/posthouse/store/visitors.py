@@ -81,6 +81,12 @@ def as_seen_by(letters: Letters, rows: Collection[SeenRow]) -> Letters:
     return Letters(letters.uids, letters.emails, modseqs, flags, letters.sizes, letters.keywords, letters.texts)
 
 
+def see(tx: Transaction, mailbox: int, person: int, uids: Ranges, modseq: int) -> None:
+    """These are seen by the person, as of a unit of work that has told of them."""
+    for piece in pieces(uids):
+        tx.rows(piece.of(_SEE), mailbox=mailbox, person=person, modseq=modseq, **piece.parameters)
+
+
 def store(
     tx: Transaction,
     account: int,

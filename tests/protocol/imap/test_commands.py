@@ -8,6 +8,7 @@ from datetime import date
 import pytest
 
 from posthouse.mail import search as key
+from posthouse.mail.name_pattern import name_pattern
 from posthouse.mail.number_set import NumberSet
 from posthouse.mail.search import PartialRange, ReturnOption, SortCriterion, SortKey, ThreadAlgorithm
 from posthouse.protocol.imap import events as ev
@@ -25,7 +26,7 @@ from posthouse.protocol.imap.fetch_items import (
 )
 from posthouse.protocol.imap.parse_message import Appending
 from posthouse.protocol.imap.table import COMMANDS
-from posthouse.protocol.imap.tokens import CommandFault, Cursor
+from posthouse.protocol.imap.tokens import NO_NAME, CommandFault, Cursor
 
 
 def parse(command: bytes, *literals: bytes, is_utf8: bool = False) -> ev.Event:
@@ -502,6 +503,15 @@ def test_names_have_no_control_characters(name: bytes) -> None:
     with pytest.raises(CommandFault) as fault:
         parse(b"CREATE " + name)
     assert (fault.value.code, fault.value.is_no) == ("CANNOT", True)
+
+
+@pytest.mark.parametrize("pattern", [b"&*", b"&AAk-", b'"a\x01b"', b'("&*")'])
+def test_a_pattern_that_can_match_no_name_is_no_error(pattern: bytes) -> None:
+    """RFC 9051 §6.3.9: it is ignored. LIST "" "&*" was refused as no modified UTF-7."""
+    event = parse(b'LIST "" ' + pattern)
+    assert isinstance(event, ev.List)
+    assert event.patterns == (NO_NAME,)
+    assert not name_pattern(NO_NAME).matches("a/b")
 
 
 def test_literals_have_no_nul() -> None:

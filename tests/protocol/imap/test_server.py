@@ -195,6 +195,17 @@ def test_select_and_what_leads_out_of_it() -> None:
     assert engine.state == State.AUTHENTICATED
 
 
+def test_a_mailbox_that_goes_by_a_clients_own_command_is_left() -> None:
+    """DELETE of what is selected (RFC 9051 §6.3.5): the session goes on without."""
+    script = Script().select()
+    engine = script.engine
+    engine.deselected()
+    assert engine.state == State.AUTHENTICATED
+    assert script.say(b"a FETCH 1 FLAGS\r\n").startswith(b"a BAD [CLIENTBUG]")
+    engine.deselected()
+    assert engine.state == State.AUTHENTICATED, "safe to say twice"
+
+
 @pytest.mark.parametrize("verb", sorted(COMMANDS))
 def test_every_command_is_legal_only_where_its_row_says(verb: bytes) -> None:
     """Out of place it is BAD, whatever its arguments."""

@@ -51,6 +51,7 @@ from posthouse.store import messages, reading
 from posthouse.store.flags import FLAGGED, SEEN
 from posthouse.store.messages import thread_id, unique_id
 from posthouse.store.uidset import EVERY_UID
+from tests.services.world import InlineWorkers
 from tests.store.letterbox import NOW, Box, new_account
 from tests.store.plain_database import PlainDatabase
 
@@ -131,7 +132,7 @@ def box() -> Box:
 
 def search(box: Box, key: SearchKey, view: SelectedView | None = None) -> list[int]:
     view = view or view_of(box)
-    searcher = Searcher(box.db, box.db.blobs)
+    searcher = Searcher(box.db, box.db.blobs, InlineWorkers())
     return list(asyncio.run(searcher.find(key, visible(all_of(box), view), view, NOW)))
 
 
@@ -264,7 +265,7 @@ def test_only_what_the_client_knows_is_found(box: Box) -> None:
 def test_what_is_decided_is_not_read(box: Box) -> None:
     blobs = CountedBlobs(box.db.blobs)
     view, letters = view_of(box), all_of(box)
-    searcher = Searcher(box.db, blobs)  # type: ignore[arg-type]
+    searcher = Searcher(box.db, blobs, InlineWorkers())  # type: ignore[arg-type]
 
     def cost(key: SearchKey) -> tuple[int, int]:
         reads, blobs.opened = box.db.reads, 0
@@ -286,7 +287,7 @@ def test_letters_that_went_meanwhile_are_not_found() -> None:
         post(box, PLAIN)
     view, letters = view_of(box), all_of(box)
     box.db.run(lambda tx: messages.expunge(tx, box.account, box.id("INBOX"), ((2, 2),), now=NOW))
-    searcher = Searcher(box.db, box.db.blobs)
+    searcher = Searcher(box.db, box.db.blobs, InlineWorkers())
     for key in (InSubject("hello"), InBody("fine"), Younger(DAY), InHeader("X", ""), Not(InBody("absent"))):
         found = list(asyncio.run(searcher.find(key, letters, view, NOW)))
         assert found == ([] if key == InHeader("X", "") else [1, 3]), key

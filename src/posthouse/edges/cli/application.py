@@ -17,6 +17,7 @@ from posthouse.edges.cli import (
     process,
     queue,
     rebuilding,
+    shares,
     stories,
     transfer,
 )
@@ -54,6 +55,7 @@ app.command("demo")(process.demo)
 app.add_typer(domains.app, name="domain")
 app.add_typer(aliases.app, name="alias")
 app.add_typer(accounts.app, name="account")
+app.add_typer(shares.app, name="share")
 app.add_typer(queue.app, name="queue")
 app.command("trace")(stories.trace)
 app.command("check")(checking.check)

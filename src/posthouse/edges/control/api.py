@@ -31,6 +31,7 @@ from posthouse.services.checkup import Checkup
 from posthouse.services.dns_records import DnsRecord, wanted_records, zone_text
 from posthouse.services.keys import DomainKeys
 from posthouse.services.letterbox import Letterbox, NewLetter
+from posthouse.services.mailbox.shares import WORDS, Shares
 from posthouse.services.queue_desk import QueueDesk
 from posthouse.store.directory import said
 from posthouse.store.queue_admin import PAGE, Selection
@@ -54,6 +55,7 @@ class Office:
     queue_desk: QueueDesk
     checkup: Checkup
     letterbox: Letterbox
+    shares: Shares
     backups: Backups
     hostname: str
     listens: frozenset[str]
@@ -84,6 +86,7 @@ def control_app(office: Office) -> Starlette:
             _route(account + "/app-passwords", GET=api.list_app_passwords, POST=api.add_app_password),
             _route(account + "/app-passwords/{number:int}", DELETE=api.revoke_app_password),
             _route(account + "/mailboxes", GET=api.list_mailboxes),
+            _route(account + "/shares", GET=api.list_shares, POST=api.share),
             _route(account + "/letter-batches", POST=api.add_letters),
             _route(account + "/letters", GET=api.list_letters, POST=api.add_letter),
             _route(account + "/letters/{letter}", GET=api.letter),
@@ -261,6 +264,18 @@ class _Api:
 
     async def revoke_app_password(self, request: Request) -> Any:
         await self._admin.revoke_app_password(request.path_params["address"], _id(request.path_params["number"]))
+        return {}
+
+    # --- shared mailboxes -------------------------------------------------------------------------
+
+    async def list_shares(self, request: Request) -> Any:
+        return await self._office.shares.list(request.path_params["address"])
+
+    async def share(self, request: Request) -> Any:
+        body = await self._body(request, bodies.NewShare)
+        letters = body.rights if body.may is None else WORDS[body.may]
+        owner = request.path_params["address"]
+        await self._office.shares.give(owner, body.mailbox, body.person, letters, makes=body.create)
         return {}
 
     # --- letters: import and export ---------------------------------------------------------------

@@ -57,6 +57,17 @@ class AliasTargets(Body):
     targets: list[str] = []
 
 
+class NewShare(Body):
+    """`person`: an address here, or "anyone". `may`, or `rights` in the letters of RFC 4314; "" takes them all away.
+    `create`: make the mailbox, where there is none."""
+
+    mailbox: str
+    person: str
+    may: Literal["read", "write", "manage"] | None = None
+    rights: str = ""
+    create: bool = False
+
+
 class NewAppPassword(Body):
     label: str
     scopes: tuple[Literal["smtp", "pop3", "imap"], ...] = ("smtp", "pop3", "imap")

@@ -7,18 +7,23 @@ allows (RFC 9051 §7.5.1).
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from typing import Any, Protocol
 
 from posthouse.edges.imap import telling
 from posthouse.edges.imap.terms import ImapTerms
+from posthouse.mail.number_set import NumberSet
+from posthouse.outcome import INVALID_ARGUMENTS, Refusal
 from posthouse.ports import Peer, TlsInfo
+from posthouse.protocol.imap import codes, responses
 from posthouse.protocol.imap.server import ImapServer
 from posthouse.services.directory import Account
 from posthouse.services.login import SaslExchange
 from posthouse.services.mailbox.places import Place
 from posthouse.services.mailbox.selected import SelectedMailbox
 from posthouse.services.mailbox.view import SelectedView
+from posthouse.store.refusal import MailboxRefusal, Reason
 
 Pieces = list[bytes | memoryview]
 
@@ -34,12 +39,17 @@ class Here:
         self.tls = tls
         self.terms = terms
         self.wake: Callable[[], None] = lambda: None  # makes the connection look for news
+        self.interrupt: Callable[[], None] = lambda: None  # the same, idle or not
+        self.is_dismissed = False  # whoever logged in is not welcome any more
+        self.appended = 0  # letters, for the log
+        self.mark = 0  # of `Presence`, taken when the login began
         self.exchange: SaslExchange | None = None  # an AUTHENTICATE on its way
         self.incoming: Discardable | None = None  # messages of an APPEND that has not ended
         self._account: Account | None = None
         self._selected: SelectedMailbox | None = None
         self._rest: AsyncIterator[Pieces] | None = None  # of an answer that is given piece by piece
         self._ending: Callable[[], Awaitable[None]] | None = None
+        self._go: Callable[[], None] = lambda: None  # tells `Presence` that the session has ended
 
     # --- who --------------------------------------------------------------------------------------
 
@@ -48,17 +58,23 @@ class Here:
         assert self._account is not None, "the engine knows that somebody has logged in"
         return self._account
 
-    @account.setter
-    def account(self, account: Account) -> None:
-        self._account = account
-
     @property
     def has_account(self) -> bool:
         return self._account is not None
 
+    def enter(self, account: Account) -> None:
+        """Somebody has logged in. Raises Refusal, MailboxRefusal LIMIT."""
+        self._go = self.terms.presence.enter(account, self.mark, self._dismiss)
+        self._account = account
+
+    def _dismiss(self) -> None:
+        self.is_dismissed = True
+        self.interrupt()
+
     def forget(self) -> None:
         """Nobody is logged in any more (UNAUTHENTICATE)."""
         self.deselect()
+        self._go()
         self._account = None
 
     @property
@@ -68,6 +84,16 @@ class Here:
     async def place(self, name: str, needs: str = "") -> Place:
         """A mailbox by the name that this person has for it. Raises MailboxRefusal NONEXISTENT, NOPERM."""
         return await self.terms.places.find(self.account, name, needs)
+
+    async def target(self, name: str, needs: str) -> Place:
+        """`place` for what puts letters there: TRYCREATE where it is not there and could be made."""
+        try:
+            return await self.place(name, needs)
+        except MailboxRefusal as refusal:
+            is_missing = refusal.reason is Reason.NONEXISTENT
+            if is_missing and await self.terms.places.may_create(self.account, name):
+                raise MailboxRefusal(Reason.TRYCREATE, "there is no such mailbox, create it first") from refusal
+            raise
 
     # --- the selected mailbox ---------------------------------------------------------------------
 
@@ -103,6 +129,16 @@ class Here:
         """With the letters of the mailbox behind it: `selected.letters` may be asked for after this."""
         return await self.selected.view()
 
+    async def named(self, numbers: NumberSet, *, by_uid: bool) -> array[int]:
+        """UIDs, growing, of the letters that a command names. UIDs that nobody knows are passed over (RFC 9051 §6.4.9);
+        raises Refusal 5.5.4 for numbers of no letter."""
+        view = await self.view()
+        if by_uid:
+            return view.by_uids(numbers)
+        if not view.has_numbers(numbers):
+            raise Refusal(INVALID_ARGUMENTS, "there is no message with such a number")
+        return view.by_numbers(numbers)
+
     # --- news -------------------------------------------------------------------------------------
 
     def _changed(self) -> None:
@@ -133,6 +169,13 @@ class Here:
         """The client has said something that belongs to CONDSTORE alone: that enables it (RFC 7162 §3.1)."""
         if "CONDSTORE" not in self.engine.enabled:
             self.engine.enable(("CONDSTORE",))
+            self.tell_modseq()
+
+    def tell_modseq(self) -> None:
+        """RFC 7162 §3.1: a client that asks for it within a mailbox was not told where it stands."""
+        if self._selected is not None:
+            code = codes.highest_modseq(self._selected.modseq)
+            self.engine.tell([responses.ok("The highest mod-sequence", code)])
 
     # --- long answers -----------------------------------------------------------------------------
 
@@ -163,6 +206,7 @@ class Here:
 
     async def closed(self) -> None:
         self.deselect()
+        self._go()
         self.drop_rest()
         if self.incoming is not None:
             incoming, self.incoming = self.incoming, None

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from posthouse import __version__
 from posthouse.edges.imap.here import Handlers, Here
+from posthouse.outcome import INVALID_COMMAND, Refusal
 from posthouse.protocol.imap import capabilities, codes, events, responses
 from posthouse.services.directory import Account
 from posthouse.services.login import Success
@@ -60,11 +61,16 @@ async def start_tls(here: Here, _event: events.StartTls) -> None:
 
 
 async def login(here: Here, event: events.Login) -> None:
+    here.mark = here.terms.presence.mark
     account = await here.terms.login.with_password(event.name, event.password, scope="imap", peer=here.peer)
     _logged_in(here, account)
 
 
 async def authenticate(here: Here, event: events.AuthStart) -> None:
+    if event.mechanism.upper() not in here.terms.login.mechanisms(is_protected=True):
+        # RFC 9051 §6.2.2: NO, not BAD; the next mechanism that the client knows may be one of ours.
+        raise Refusal(INVALID_COMMAND, "This authentication mechanism is not offered")
+    here.mark = here.terms.presence.mark
     here.exchange = here.terms.login.start(
         event.mechanism, scope="imap", peer=here.peer, tls=here.tls, is_protected=here.is_protected
     )
@@ -87,7 +93,7 @@ async def _step(here: Here, response: bytes | None) -> None:
 
 
 def _logged_in(here: Here, account: Account) -> None:
-    here.account = account
+    here.enter(account)
     here.terms.metrics.logins.labels("ok").inc()
     here.terms.log.info("logged in", trace=here.peer.trace, peer=here.peer.address, account=account.name)
     here.engine.ok("Logged in", codes.capability(capability_words(here)))
@@ -107,10 +113,8 @@ async def enable(here: Here, event: events.Enable) -> None:
     here.engine.tell([responses.enabled(words)])
     here.engine.enable(words)
     here.count_vanished()
-    if here.is_selected and "CONDSTORE" in words:
-        # RFC 7162 §3.1: a client that says so within a mailbox has not been told where it stands.
-        text = responses.ok("Where this mailbox is", codes.highest_modseq(here.selected.modseq))
-        here.engine.tell([text])
+    if "CONDSTORE" in words:
+        here.tell_modseq()
     here.engine.ok("Done")
 
 

@@ -11,11 +11,10 @@ from posthouse.edges.imap.here import Handlers, Here
 from posthouse.outcome import Refusal
 from posthouse.protocol.imap import codes, events, responses
 from posthouse.services.mailbox.flag_words import SYSTEM_FLAGS
-from posthouse.services.mailbox.places import Place, mailbox_id
+from posthouse.services.mailbox.places import mailbox_id
 from posthouse.services.mailbox.selected import Figures, SelectedMailbox
 from posthouse.store.catalogue import Head
-
-NEW_KEYWORDS = "\\*"  # RFC 9051 §7.1: a client may make keywords
+from posthouse.store.refusal import MailboxRefusal, Reason
 
 
 async def select(here: Here, event: events.Select) -> None:
@@ -46,7 +45,7 @@ def _told(here: Here, selected: SelectedMailbox, figures: Figures) -> list[bytes
         told.append(responses.recent(figures.recent))
     if figures.first_unseen is not None:
         told.append(responses.ok("The first that is not seen", codes.unseen(figures.first_unseen)))
-    permanent = permanent_flags(place, selected.keywords, is_read_only=selected.is_read_only)
+    permanent = telling.permanent_flags(place, selected.keywords, is_read_only=selected.is_read_only)
     told += [
         responses.ok("What may be changed", codes.permanent_flags(permanent)),
         responses.ok("UIDs are valid", codes.uid_validity(head.uid_validity)),
@@ -57,15 +56,6 @@ def _told(here: Here, selected: SelectedMailbox, figures: Figures) -> list[bytes
     if here.engine.is_rev2:
         told.append(responses.list_row(place.name, (), is_utf8=here.engine.is_utf8))
     return told
-
-
-def permanent_flags(place: Place, keywords: list[str], *, is_read_only: bool) -> list[str]:
-    """By the rights of the person (RFC 4314 §4)."""
-    if is_read_only:
-        return []
-    needed = {"\\Seen": "s", "\\Deleted": "t"}
-    flags = [flag for flag in SYSTEM_FLAGS if place.may(needed.get(flag, "w"))]
-    return [*flags, *keywords, NEW_KEYWORDS] if place.may("w") else flags
 
 
 async def _resynchronize(here: Here, known: events.Qresync, head: Head) -> None:
@@ -96,7 +86,11 @@ async def close(here: Here, _event: events.Close) -> None:
     selected = here.selected
     place = selected.place
     if not selected.is_read_only and place.may("e"):
-        await here.terms.storing.expunge_deleted(place)
+        try:
+            await here.terms.storing.expunge_deleted(place)
+        except MailboxRefusal as refusal:
+            if refusal.reason is not Reason.NONEXISTENT:  # it has gone with all its letters: the client leaves it
+                raise
     here.deselect()
     here.engine.ok("The mailbox is closed")
 

@@ -9,7 +9,18 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 
-from posthouse.edges.imap import opening, selecting
+from posthouse.edges.imap import (
+    appending,
+    copying,
+    fetching,
+    folders,
+    listing,
+    opening,
+    searching,
+    selecting,
+    sharing,
+    storing,
+)
 from posthouse.edges.imap.here import Handlers, Here
 from posthouse.edges.imap.terms import ImapTerms
 from posthouse.outcome import AUTH_FAILED, ENCRYPTION_REQUIRED, INVALID_ARGUMENTS, Refusal
@@ -20,12 +31,15 @@ from posthouse.protocol.imap.table import State
 from posthouse.store.refusal import MailboxRefusal
 
 MAX_TARPIT = 10.0  # seconds; see edges/smtp.py
+DISMISSED = "The account or its password was changed, log in again"
 
 
 async def _refused(here: Here, event: events.CommandError) -> None:
     if here.incoming is not None:
         incoming, here.incoming = here.incoming, None
         await incoming.discard()
+    if event.forgets_saved:
+        searching.forget_saved(here)
     here.engine.refuse(event)
 
 
@@ -38,11 +52,40 @@ async def _disconnected(here: Here, _event: events.Disconnected) -> None:
 
 
 HANDLERS: Handlers = {
+    **appending.HANDLERS,
+    **copying.HANDLERS,
+    **fetching.HANDLERS,
+    **folders.HANDLERS,
+    **listing.HANDLERS,
     **opening.HANDLERS,
+    **searching.HANDLERS,
     **selecting.HANDLERS,
+    **sharing.HANDLERS,
+    **storing.HANDLERS,
     events.CommandError: _refused,
     events.More: _more,
     events.Disconnected: _disconnected,
+}
+
+# Commands, by the event that ends each; what comes in between is not counted.
+COUNTED: dict[type, str] = {
+    each: each.__name__.lower()
+    for each in HANDLERS
+    if each
+    not in (
+        events.Opened,
+        events.AuthResponse,
+        events.MessageStart,
+        events.MessageChunk,
+        events.IdleDone,
+        events.More,
+        events.Disconnected,
+    )
+} | {
+    events.AuthStart: "authenticate",
+    events.AppendEnd: "append",
+    events.ReplaceEnd: "replace",
+    events.CommandError: "refused",
 }
 
 
@@ -54,6 +97,8 @@ class ImapSession:
         self._here = Here(engine, peer, tls, terms)
         self._terms = terms
         self._errors = 0
+        self._commands = 0
+        self._began = terms.clock.monotonic()
         terms.metrics.sessions.labels("imap").inc()
         terms.metrics.open_sessions.labels("imap").inc()
 
@@ -68,8 +113,12 @@ class ImapSession:
                 wake()
 
         self._here.wake = wake_if_idle
+        self._here.interrupt = wake
 
     async def woken(self) -> None:
+        if self._here.is_dismissed:
+            self.engine.bye(DISMISSED, codes.EXPIRED)
+            return
         if self.engine.state is not State.IDLING:
             return
         try:
@@ -78,11 +127,29 @@ class ImapSession:
             self._terms.log.error("store failed", trace=self._here.peer.trace, reason=str(fault))
 
     async def closed(self) -> None:
-        self._terms.metrics.open_sessions.labels("imap").dec()
-        await self._here.closed()
+        terms, here = self._terms, self._here
+        terms.metrics.open_sessions.labels("imap").dec()
+        if here.has_account:
+            seconds = round(terms.clock.monotonic() - self._began, 1)
+            terms.log.info(
+                "session ended",
+                trace=here.peer.trace,
+                account=here.account.name,
+                commands=self._commands,
+                appended=here.appended,
+                seconds=seconds,
+            )
+        await here.closed()
 
     async def answer(self, event: events.Event) -> None:
         here, engine = self._here, self.engine
+        if here.is_dismissed:
+            engine.bye(DISMISSED, codes.EXPIRED)
+            return
+        name = COUNTED.get(event.__class__)
+        if name is not None:
+            self._commands += 1
+            self._terms.metrics.imap_commands.labels(name).inc()
         try:
             await HANDLERS[event.__class__](here, event)
         except MailboxRefusal as refusal:

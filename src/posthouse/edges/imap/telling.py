@@ -8,27 +8,54 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Sequence
+from itertools import compress
 from typing import assert_never
 
-from posthouse.protocol.imap import fetch_results, responses
+from posthouse.protocol.imap import codes, fetch_results, responses
 from posthouse.protocol.imap.fetch_items import Attribute, FetchItem
 from posthouse.protocol.imap.server import ImapServer
-from posthouse.services.mailbox.flag_words import RECENT
+from posthouse.services.mailbox.flag_words import RECENT, SYSTEM_FLAGS
+from posthouse.services.mailbox.places import Place
 from posthouse.services.mailbox.selected import SelectedMailbox
 from posthouse.services.mailbox.view import Changed, Exists, Expunged, SelectedView, Told, Vanished
 from posthouse.store import uidset
 from posthouse.store.catalogue import Letters
+
+NEW_KEYWORDS = "\\*"  # RFC 9051 §7.1: a client may make keywords
 
 
 def news(selected: SelectedMailbox, engine: ImapServer) -> list[bytes]:
     view = selected.known_view
     if view is None:
         return []
+    before = view.told_modseq
     told = view.tell(expunges=engine.may_tell_expunge)
-    return [_written(each, selected, view, engine) for each in told] if told else []
+    return keywords(selected) + [_written(each, selected, view, engine, before) for each in told]
 
 
-def _written(told: Told, selected: SelectedMailbox, view: SelectedView, engine: ImapServer) -> bytes:
+def keywords(selected: SelectedMailbox) -> list[bytes]:
+    """New ones, before a letter is told to have them (RFC 9051 §7.3.5)."""
+    new = selected.new_keywords()
+    if new is None:
+        return []
+    permanent = permanent_flags(selected.place, new, is_read_only=selected.is_read_only)
+    return [
+        responses.flags((*SYSTEM_FLAGS, *new)),
+        responses.ok("What may be changed", codes.permanent_flags(permanent)),
+    ]
+
+
+def permanent_flags(place: Place, words: list[str], *, is_read_only: bool) -> list[str]:
+    """By the rights of the person (RFC 4314 §4)."""
+    if is_read_only:
+        return []
+    needed = {"\\Seen": "s", "\\Deleted": "t"}
+    flags = [flag for flag in SYSTEM_FLAGS if place.may(needed.get(flag, "w"))]
+    return [*flags, *words, NEW_KEYWORDS] if place.may("w") else flags
+
+
+def _written(told: Told, selected: SelectedMailbox, view: SelectedView, engine: ImapServer, before: int) -> bytes:
+    """`before`: up to this mod-sequence the client had been told all."""
     match told:
         case Expunged():
             return responses.expunges(told.numbers)
@@ -38,7 +65,10 @@ def _written(told: Told, selected: SelectedMailbox, view: SelectedView, engine: 
             exists = responses.exists(told.count)
             return exists if engine.is_rev2 else exists + responses.recent(told.recent)
         case Changed():
-            return flags(selected, view, engine, told.uids)
+            # What another person alone sees of them (\Seen of a shared mailbox) is no news here.
+            letters = selected.letters.within(uidset.from_uids(told.uids))
+            uids = array("I", compress(letters.uids, map(before.__lt__, letters.modseqs)))
+            return flags(selected, view, engine, uids) if uids else b""
         case _:
             assert_never(told)
 
@@ -50,6 +80,7 @@ def flags(
     uids: array[int],
     *,
     with_uid: bool = False,
+    with_flags: bool = True,
     with_modseq: bool = False,
 ) -> bytes:
     """FETCH responses with the flags of these letters (growing UIDs that the client knows) as they are now.
@@ -63,8 +94,9 @@ def flags(
     if not engine.is_uid_only and (with_uid or "QRESYNC" in engine.enabled):
         items.append(Attribute.UID)
         columns.append(letters.uids)
-    items.append(Attribute.FLAGS)
-    columns.append(flag_words(selected, view, letters, engine))
+    if with_flags:
+        items.append(Attribute.FLAGS)
+        columns.append(flag_words(selected, view, letters, engine))
     if with_modseq or "CONDSTORE" in engine.enabled:
         items.append(Attribute.MODSEQ)
         columns.append(letters.modseqs)

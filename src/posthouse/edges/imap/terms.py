@@ -7,9 +7,17 @@ from dataclasses import dataclass
 
 from posthouse.ports import Clock
 from posthouse.services.login import Login
+from posthouse.services.mailbox.appending import AppendDesk
+from posthouse.services.mailbox.fetching import Fetching
+from posthouse.services.mailbox.folders import Folders
+from posthouse.services.mailbox.listing import Listing
+from posthouse.services.mailbox.ordering import Sorter
 from posthouse.services.mailbox.places import Places
+from posthouse.services.mailbox.search import Searcher
 from posthouse.services.mailbox.selected import SelectDesk
+from posthouse.services.mailbox.sharing import Sharing
 from posthouse.services.mailbox.storing import Storing
+from posthouse.services.presence import Presence
 from posthouse.telemetry import Log, Metrics
 
 
@@ -21,7 +29,15 @@ class ImapTerms:
     login: Login
     places: Places
     desk: SelectDesk
+    fetching: Fetching
+    folders: Folders
+    listing: Listing
+    searcher: Searcher
+    sharing: Sharing
+    sorter: Sorter
     storing: Storing
+    append_desk: AppendDesk
+    presence: Presence
     clock: Clock
     metrics: Metrics
     log: Log

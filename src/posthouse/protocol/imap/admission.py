@@ -39,8 +39,11 @@ def uid_required() -> CommandFault:
     return CommandFault("Messages are named by UID since UIDONLY was enabled", "UIDREQUIRED")  # RFC 9586 §3
 
 
-def check_event(event: Event, *, offers_tls: bool, tls: TlsInfo | None, is_compressed: bool, is_uid_only: bool) -> None:
+def check_event(
+    event: Event, *, offers_tls: bool, tls: TlsInfo | None, is_compressed: bool, enabled: frozenset[str]
+) -> None:
     """What the arguments may not say in this state."""
+    is_uid_only = "UIDONLY" in enabled
     match event:
         case StartTls() if not offers_tls:
             raise CommandFault("TLS is active already" if tls else "TLS is not available here")
@@ -50,6 +53,8 @@ def check_event(event: Event, *, offers_tls: bool, tls: TlsInfo | None, is_compr
             raise uid_required()
         case Select() if is_uid_only and event.qresync is not None and event.qresync.known_numbers is not None:
             raise uid_required()  # RFC 9586 §3.7
+        case Select() if event.qresync is not None and "QRESYNC" not in enabled:
+            raise CommandFault("QRESYNC needs ENABLE QRESYNC", "CLIENTBUG")  # RFC 7162 §3.2.5
         case _:
             pass
 

@@ -405,11 +405,15 @@ class More:
 
 @dataclass(frozen=True, slots=True)
 class CommandError:
-    """A command that the engine refuses, or breaks off. Answer with `refuse(event)`, late if you like."""
+    """A command that the engine refuses, or breaks off. Answer with `refuse(event)`, late if you like.
+
+    `forgets_saved`: `$` stands for nothing from now on (RFC 5182 §2.1: NO to SEARCH RETURN (SAVE)).
+    """
 
     text: str
     code: str = ""
     is_no: bool = False  # else BAD
+    forgets_saved: bool = False
 
 
 @dataclass(frozen=True, slots=True)

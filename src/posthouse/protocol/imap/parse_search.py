@@ -6,7 +6,8 @@ Invariant: what comes out is bounded in depth and number of keys, and its texts 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 from posthouse.mail import search as values
 from posthouse.mail.search import ReturnOption, SearchKey
@@ -200,11 +201,12 @@ def parse_search(cursor: Cursor) -> events.Search:
     cursor.space()
     # Without a charset text is UTF-8 (RFC 9051 §6.4.4), of which RFC 3501's US-ASCII is a part.
     codec = "utf-8"
-    if cursor.text[cursor.position : cursor.position + 8].upper() == b"CHARSET ":
-        cursor.position += 8
-        codec = _codec_of(cursor)
-        cursor.space()
-    return events.Search(_Program(cursor, codec).keys(), cursor.by_uid, returns, partial)
+    with _saving(returns):
+        if cursor.text[cursor.position : cursor.position + 8].upper() == b"CHARSET ":
+            cursor.position += 8
+            codec = _codec_of(cursor)
+            cursor.space()
+        return events.Search(_Program(cursor, codec).keys(), cursor.by_uid, returns, partial)
 
 
 # sort = "SORT" [search-return-opts] SP "(" sort-key *(SP sort-key) ")" SP charset 1*(SP search-key) (RFC 5256 §5)
@@ -213,9 +215,20 @@ def parse_sort(cursor: Cursor) -> events.Sort:
     cursor.space()
     order = tuple(cursor.in_list(lambda: _sort_key(cursor), limits.MAX_SORT_KEYS))
     cursor.space()
-    codec = _codec_of(cursor)
-    cursor.space()
-    return events.Sort(order, _Program(cursor, codec).keys(), cursor.by_uid, returns, partial)
+    with _saving(returns):
+        codec = _codec_of(cursor)
+        cursor.space()
+        return events.Sort(order, _Program(cursor, codec).keys(), cursor.by_uid, returns, partial)
+
+
+@contextmanager
+def _saving(returns: frozenset[ReturnOption] | None) -> Iterator[None]:
+    """NO to a search that should have been saved takes away what was (RFC 5182 §2.1)."""
+    try:
+        yield
+    except CommandFault as fault:
+        fault.forgets_saved = fault.is_no and returns is not None and ReturnOption.SAVE in returns
+        raise
 
 
 def _sort_key(cursor: Cursor) -> values.SortKey:

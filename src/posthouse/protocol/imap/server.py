@@ -270,6 +270,11 @@ class ImapServer:
         self.is_utf8 = self.is_rev2 or "UTF8=ACCEPT" in self.enabled
         self.is_uid_only = "UIDONLY" in self.enabled
 
+    def deselected(self) -> None:
+        """The mailbox has gone by what this client asked for: it goes on, with none selected."""
+        if self.state is State.SELECTED:
+            self.state = State.AUTHENTICATED
+
     def _answer(self, kind: str, text: str, code: str) -> None:
         event = self._awaiting
         if event is None or isinstance(event, Opened):
@@ -334,7 +339,7 @@ class ImapServer:
         return event
 
     def _error(self, fault: CommandFault) -> Event:
-        return self._give(CommandError(fault.text, fault.code, fault.is_no))
+        return self._give(CommandError(fault.text, fault.code, fault.is_no, fault.forgets_saved))
 
     def _starved(self) -> Event | Signal | None:
         if self._streams.has_more:
@@ -415,7 +420,7 @@ class ImapServer:
                 offers_tls=self.offers_tls,
                 tls=self.tls,
                 is_compressed=self.is_compressed,
-                is_uid_only=self.is_uid_only,
+                enabled=self.enabled,
             )
         except CommandFault as fault:
             return self._error(fault)

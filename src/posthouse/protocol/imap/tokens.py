@@ -21,6 +21,7 @@ T = TypeVar("T")
 # ATOM-CHAR: what is not ( ) { SP CTL % * " \ ] and not above ASCII.
 _ATOM = re.compile(rb'[^\x00-\x20\x7f-\xff(){%*"\\\]]+')
 _ASTRING = re.compile(rb'[^\x00-\x20\x7f-\xff(){%*"\\]+')
+NO_NAME = "//"  # matches nothing: no level of a name is empty
 _LIST_MAILBOX = re.compile(rb'[^\x00-\x20\x7f-\xff(){"\\]+')
 # Without its end it is found too, so that no text is looked at twice.
 _QUOTED = re.compile(rb'"([^"\\\x00\r\n]*(?:\\["\\][^"\\\x00\r\n]*)*)("?)')
@@ -63,6 +64,7 @@ class CommandFault(Exception):  # noqa: N818 - an answer to the client, not a de
         self.text = text
         self.code = code
         self.is_no = is_no
+        self.forgets_saved = False  # of a search that should have been saved
 
 
 class LiteralMissing(Exception):  # noqa: N818 - not a fault of anybody: the command is not here yet
@@ -222,12 +224,17 @@ class Cursor:
         return self.mailbox_of(self.astring())
 
     def list_mailbox(self) -> str:
-        """A name or pattern of LIST: wildcards may stand in it without quotes."""
+        """A name or pattern of LIST: wildcards may stand in it without quotes. One that can match no name is no error
+        (RFC 9051 §6.3.9)."""
         found = _LIST_MAILBOX.match(self.text, self.position)
         if found is not None:
             self.position = found.end()
-            return self.mailbox_of(found[0])
-        return self.mailbox_of(self.string())
+        try:
+            return self.mailbox_of(self.string() if found is None else found[0])
+        except CommandFault as fault:
+            if fault.code == "CANNOT":
+                return NO_NAME
+            raise
 
     def mailbox_of(self, octets: bytes) -> str:
         """A name as Unicode; INBOX in any case is INBOX (RFC 9051 §5.1)."""

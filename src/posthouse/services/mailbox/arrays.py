@@ -11,10 +11,12 @@ from __future__ import annotations
 import asyncio
 from array import array
 from collections import OrderedDict
+from collections.abc import Callable
 from functools import partial
+from typing import TypeVar
 from weakref import WeakValueDictionary
 
-from posthouse.ports import Database
+from posthouse.ports import Database, Transaction
 from posthouse.services.mailbox.view import SelectedView
 from posthouse.store import catalogue, uidset
 from posthouse.store.catalogue import Head, Letters, News
@@ -27,6 +29,8 @@ from posthouse.store.uidset import Ranges
 # large mailbox cost what is new in it. 33 MB of the 2 GB that a small machine has.
 KEPT_LETTERS = 1_000_000
 ENTRY = 60  # letters that a mailbox counts for by itself: some two kilobytes
+
+T = TypeVar("T")
 
 
 class OpenMailbox:
@@ -89,14 +93,30 @@ class OpenMailbox:
         async with self._refreshing:
             if self.is_gone:
                 return
-            news = await self._news(self.head)
-            if news is None or news.head.uid_validity != self.head.uid_validity:
-                self.is_gone = True
-            elif news.is_complete:
-                self.letters = _applied(self.letters, news)
-                self._teach(news.entries, news.head)
-            else:
-                await self._read_again(news.head)
+            await self._take_in(await self._news(self.head))
+
+    async def write(self, unit: Callable[[Transaction], T]) -> T:
+        """A unit of work in this mailbox, and `refresh` right behind it, in one visit to the database. Raises as the
+        unit does."""
+        before = self.head
+        done, news = await self._database.write(partial(_with_news, unit=unit, head=before))
+        async with self._refreshing:
+            is_next = self.head.modseq == before.modseq and not self.is_gone
+            if is_next:
+                await self._take_in(news)
+        if not is_next:  # others have taken in what came meanwhile: what was read is not the whole
+            await self.refresh()
+        return done
+
+    async def _take_in(self, news: News | None) -> None:
+        """What happened since `head`."""
+        if news is None or news.head.uid_validity != self.head.uid_validity:
+            self.is_gone = True
+        elif news.is_complete:
+            self.letters = _applied(self.letters, news)
+            self._teach(news.entries, news.head)
+        else:
+            await self._read_again(news.head)
 
     async def _news(self, head: Head) -> News | None:
         return await self._database.read(
@@ -166,6 +186,11 @@ def _applied(letters: Letters, news: News) -> Letters:
         letters.take_in(news.letters)
     gone = uidset.merged([entry.uids for entry in news.entries if entry.kind is Kind.EXPUNGED])
     return letters.without(gone) if gone else letters
+
+
+def _with_news(tx: Transaction, unit: Callable[[Transaction], T], head: Head) -> tuple[T, News | None]:
+    done = unit(tx)
+    return done, catalogue.news(tx, head.mailbox, head.modseq, head.uid_validity)
 
 
 class OpenMailboxes:

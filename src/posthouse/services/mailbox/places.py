@@ -6,19 +6,22 @@ Invariant: a mailbox that a person may not look up (right l) is not there for th
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
 
 from posthouse.ports import Database, Reader
 from posthouse.services.directory import Account
-from posthouse.store import mailboxes, rights
+from posthouse.store import lookup, mailboxes, rights
 from posthouse.store.mailboxes import SEPARATOR, Mailbox
 from posthouse.store.refusal import MailboxRefusal, Reason
 
 OTHER_USERS = "Other Users"
 SHARED = "Shared"
 RESERVED = (OTHER_USERS, SHARED)  # first levels that are no one's own
+# An address and the rest. A local part may have the separator in it, and a quoted one an "@" (RFC 5321 §4.1.2).
+_OWNER = re.compile(rf'((?:"(?:[^"\\]|\\.)*"|[^@"]+)@[^{SEPARATOR}]+){SEPARATOR}(.+)', re.DOTALL)
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,9 +81,51 @@ class Places:
         own = mailboxes.by_name(reader, account.id, name)
         if own is not None:
             return Place(own, account.id, own.name, rights.EVERY)
-        if name.partition(SEPARATOR)[0] not in RESERVED:
+        return self._look_elsewhere(reader, account, name)
+
+    def _look_elsewhere(self, reader: Reader, account: Account, name: str) -> Place | None:
+        namespace, _, rest = name.partition(SEPARATOR)
+        common = self.shared_name(account)
+        if namespace == SHARED:
+            owner, tail = common, rest
+        elif namespace == OTHER_USERS:
+            said = _OWNER.match(rest)
+            owner, tail = said.groups() if said is not None else ("", "")
+        else:
             return None
-        return next((place for place in self._others(reader, account) if _is_same(place.name, name)), None)
+        owner_id = lookup.account_named(reader, owner) if owner else None
+        found = None if owner_id in (None, account.id) else mailboxes.by_name(reader, owner_id or 0, tail)
+        if found is None or (owner == common) is not (namespace == SHARED):
+            return None
+        allowed = rights.of_person(reader, found.id, account.id)
+        return Place(found, account.id, self.called(account, owner, found.name), allowed) if "l" in allowed else None
+
+    def called(self, account: Account, owner: str, name: str) -> str:
+        """What a person calls the mailbox that the account `owner` calls `name`."""
+        if owner == account.name:
+            return name
+        if owner == self.shared_name(account):
+            return f"{SHARED}{SEPARATOR}{name}"
+        return f"{OTHER_USERS}{SEPARATOR}{owner}{SEPARATOR}{name}"
+
+    def above(self, reader: Reader, account: Account, name: str) -> Place | None:
+        """The nearest mailbox above this name that is there for the person."""
+        while name := name.rpartition(SEPARATOR)[0]:
+            found = self.look(reader, account, name)
+            if found is not None:
+                return found
+        return None
+
+    async def may_create(self, account: Account, name: str) -> bool:
+        """Whether this person could make a mailbox of this name (TRYCREATE, RFC 9051 §6.4.7)."""
+        try:
+            name = mailboxes.canonical_name(name)
+        except MailboxRefusal:
+            return False
+        if name.partition(SEPARATOR)[0] not in RESERVED:
+            return True
+        superior = await self._database.read(partial(self.above, account=account, name=name))
+        return superior is not None and superior.may("k")  # RFC 4314 §4
 
     async def all(self, account: Account) -> list[Place]:
         """The own ones first, then those of others; each in order of names."""
@@ -95,19 +140,5 @@ class Places:
         return f"{self._shared}@{account.name.rpartition('@')[2]}" if self._shared else ""
 
     def _others(self, reader: Reader, account: Account) -> Iterator[Place]:
-        common = self.shared_name(account)
         for each in rights.shared_with(reader, account.id):
-            if each.owner == common:
-                name = f"{SHARED}{SEPARATOR}{each.mailbox.name}"
-            else:
-                name = f"{OTHER_USERS}{SEPARATOR}{each.owner}{SEPARATOR}{each.mailbox.name}"
-            yield Place(each.mailbox, account.id, name, each.rights)
-
-
-def _is_same(name: str, said: str) -> bool:
-    """INBOX has no case, and names are compared as they are kept (NFC)."""
-    if name == said:
-        return True
-    head, _, tail = name.rpartition(SEPARATOR)
-    said_head, _, said_tail = said.rpartition(SEPARATOR)
-    return head == said_head and tail == mailboxes.INBOX and said_tail.upper() == mailboxes.INBOX
+            yield Place(each.mailbox, account.id, self.called(account, each.owner, each.mailbox.name), each.rights)

@@ -60,6 +60,8 @@ from posthouse.store.uidset import Ranges
 DAY = 86_400  # seconds
 _EPOCH = 719_163  # date(1970, 1, 1).toordinal()
 NOTHING = memoryview(b"")
+# Octets of a letter of which most are not text: its texts alone are looked at, by their places.
+LARGE = 256 * 1024
 
 
 class Level(IntEnum):
@@ -263,7 +265,8 @@ class Program:
             return True
         if facts.structure is None:
             return False
-        if needle.cannot_be_in(facts.header.lower(), bytes(facts.content[facts.body :]).lower()):
+        size = len(facts.content)
+        if size <= LARGE and needle.cannot_be_in(facts.header.lower(), bytes(facts.content[facts.body :]).lower()):
             return False
         return needle.is_in_body(facts.structure(), facts.content)
 

@@ -10,26 +10,26 @@ from __future__ import annotations
 import asyncio
 from array import array
 from collections.abc import Sequence
+from contextlib import suppress
 from functools import partial
 from itertools import compress
-from typing import assert_never
+from typing import TypedDict, assert_never
 
 from posthouse.mail.header import unpack_envelope
 from posthouse.mail.search import PartialRange, ReturnOption, SearchKey
-from posthouse.mail.structure import parse
-from posthouse.mail.structure_pack import unpack
-from posthouse.ports import BlobStore, DamagedContent, Database
-from posthouse.services.mailbox.program import NOTHING, Facts, Level, Program
+from posthouse.mail.structure import Part, parse
+from posthouse.mail.structure_pack import pack, unpack
+from posthouse.ports import BlobLocation, BlobStore, DamagedContent, Database, Row, StoreFault, Workers
+from posthouse.services.mailbox.keeping import Keeper
+from posthouse.services.mailbox.program import LARGE, NOTHING, Facts, Level, Program
 from posthouse.services.mailbox.view import SelectedView
 from posthouse.store import reading, uidset
 from posthouse.store.catalogue import Letters
-from posthouse.store.letters import StoredLetter
 from posthouse.store.uidset import Ranges
 
-# Letters whose content is looked at before others on this thread have their turn: a letter of 10 KB is some fifty
-# microseconds, so a millisecond or two. Large ones have theirs after each.
+# Letters whose content is looked at, and octets, before others on this thread have their turn: one or two milliseconds.
 BODIES_AT_ONCE = 32
-LARGE = 256 * 1024  # octets
+OCTETS_AT_ONCE = 256 * 1024
 
 
 def visible(letters: Letters, view: SelectedView) -> Letters:
@@ -41,9 +41,15 @@ def visible(letters: Letters, view: SelectedView) -> Letters:
 class Searcher:
     """Finds letters of one mailbox at a time."""
 
-    def __init__(self, database: Database, blobs: BlobStore) -> None:
+    def __init__(self, database: Database, blobs: BlobStore, workers: Workers) -> None:
         self._database = database
         self._blobs = blobs
+        self._workers = workers
+        self._keeper = Keeper(database)
+
+    async def close(self) -> None:
+        """Before the database."""
+        await self._keeper.close()
 
     async def find(self, key: SearchKey, letters: Letters, view: SelectedView, now: float) -> array[int]:
         """UIDs, growing, of the letters that the program finds. `letters`: see `visible`.
@@ -53,87 +59,149 @@ class Searcher:
         program = Program(key, letters, view, now)
         marks, undecided = program.at_once()
         for start in range(0, len(undecided), reading.PAGE):
-            page = [Facts(index) for index in undecided[start : start + reading.PAGE]]
+            page = _Page(view.mailbox, letters, undecided[start : start + reading.PAGE])
             for level in program.levels:
-                page = await self._decide(program, level, page, letters, view.mailbox, marks)
-                if not page:
+                await self._read(level, page, program, marks)
+                if not page.left:
                     break
         return array("I", compress(letters.uids, marks))
 
-    async def _decide(
-        self, program: Program, level: Level, page: list[Facts], letters: Letters, mailbox: int, marks: bytearray
-    ) -> list[Facts]:
+    async def _read(self, level: Level, page: _Page, program: Program, marks: bytearray) -> None:
         """Read one thing of these letters; which of them need another look. What has gone meanwhile is not found."""
-        uids = uidset.from_uids(letters.uids[facts.index] for facts in page)
-        by_uid = {letters.uids[facts.index]: facts for facts in page}
-        here: dict[int, StoredLetter] = {}
+        there: list[Facts]
         match level:
             case Level.ARRAYS:
-                read = page
+                there = list(page.left.values())
             case Level.DATES:
-                read = await self._dates(mailbox, uids, by_uid)
+                there = page.dated(await self._database.read(partial(reading.dated, **page.wanted)))
             case Level.SUMMARY:
-                read = await self._summaries(mailbox, uids, by_uid)
+                there = page.summed(await self._database.read(partial(reading.summed, **page.wanted)))
             case Level.HEADER | Level.BODY:
-                rows = await self._database.read(partial(reading.letters, mailbox=mailbox, uids=uids))
-                here = {row.uid: row.letter for row in rows}
-                read = [facts for uid, facts in by_uid.items() if uid in here]
-                if level is Level.BODY:
-                    await self._structures(mailbox, uids, by_uid)
+                await self._look_into(page, program, marks, is_whole=level is Level.BODY)
+                return
             case _:
                 assert_never(level)
-        left: list[Facts] = []
-        for number, facts in enumerate(read, 1):
-            if here:
-                stored = here[letters.uids[facts.index]]
-                await self._open(stored, facts, with_body=level is Level.BODY)
-                if level is Level.BODY and (number % BODIES_AT_ONCE == 0 or stored.size > LARGE):
-                    await asyncio.sleep(0)
+        page.left = {}
+        for facts in there:
             facts.level = level
-            is_found = program.judge(facts)
+            page.judged(facts, program.judge(facts), marks)
+
+    async def _look_into(self, page: _Page, program: Program, marks: bytearray, *, is_whole: bool) -> None:
+        """At headers, or at all of the letters."""
+        places = await self._database.read(partial(reading.places, **page.wanted))
+        if is_whole:
+            page.packed = {
+                row[0]: row[2] for row in await self._database.read(partial(reading.findings, **page.wanted))
+            }
+        left, page.left = page.left, {}
+        octets = 0
+        for number, row in enumerate(places, 1):
+            uid, size = row[0], row[7]
+            facts = left[uid]
+            if not await self._open(page, row, facts, is_whole=is_whole):
+                continue
+            facts.level = Level.BODY if is_whole else Level.HEADER
+            if is_whole and size > LARGE:  # a worker looks at it
+                is_found = await self._workers.run(partial(program.judge, facts))
+            else:
+                is_found = program.judge(facts)
+            page.judged(facts, is_found, marks)
             facts.content, facts.structure = NOTHING, None  # a page holds no bodies
-            if is_found is None:
-                left.append(facts)
-            elif is_found:
-                marks[facts.index] = 1
-        return left
+            octets += size if is_whole else 0
+            if is_whole and (number % BODIES_AT_ONCE == 0 or octets > OCTETS_AT_ONCE):
+                octets = 0
+                await asyncio.sleep(0)
+        await self._keeper.keep(page.new_structures, [])
 
-    async def _dates(self, mailbox: int, uids: Ranges, by_uid: dict[int, Facts]) -> list[Facts]:
-        read: list[Facts] = []
-        for row in await self._database.read(partial(reading.dated, mailbox=mailbox, uids=uids)):
-            facts = by_uid[row.uid]
-            facts.dated = row
-            read.append(facts)
-        return read
-
-    async def _summaries(self, mailbox: int, uids: Ranges, by_uid: dict[int, Facts]) -> list[Facts]:
-        read: list[Facts] = []
-        for row in await self._database.read(partial(reading.summed, mailbox=mailbox, uids=uids)):
-            facts = by_uid[row.uid]
-            facts.summary = unpacked(row.summary)
-            read.append(facts)
-        return read
-
-    async def _structures(self, mailbox: int, uids: Ranges, by_uid: dict[int, Facts]) -> None:
-        """Those that are known already."""
-        for row in await self._database.read(partial(reading.parsed, mailbox=mailbox, uids=uids)):
-            if row.structure is not None:
-                by_uid[row.uid].structure = partial(unpack, row.structure)
-
-    async def _open(self, stored: StoredLetter, facts: Facts, *, with_body: bool) -> None:
+    async def _open(self, page: _Page, row: Row, facts: Facts, *, is_whole: bool) -> bool:
+        """False: the letter has gone."""
+        prefix, header_size = bytes(row[2]), row[8]
         try:
-            content = await self._blobs.open(stored.location)
+            content = await self._content(page.mailbox, row)
         except DamagedContent:
-            facts.header, facts.structure = stored.prefix, None
-            return
-        facts.header = stored.prefix + bytes(content[: stored.header_size])
-        if not with_body:
-            return
-        if stored.header_size == 0:  # a body alone came; the header is what was put before it
-            content = memoryview(b"\r\n" + content)
-            facts.structure = None
-        facts.content, facts.body = content, stored.header_size or 2
-        facts.structure = facts.structure or partial(parse, content)
+            facts.header, facts.structure = prefix, None
+            return True
+        if content is None:
+            return False
+        facts.header = prefix + content[:header_size]
+        if not is_whole:
+            return True
+        if header_size == 0:  # a body alone came; the header is what was put before it
+            facts.content, facts.body = memoryview(b"\r\n" + content), 2
+            facts.structure = partial(parse, facts.content)
+        else:
+            facts.content, facts.body = content, header_size
+            facts.structure = partial(page.structure, row[0], row[1], content)
+        return True
+
+    async def _content(self, mailbox: int, row: Row) -> memoryview | None:
+        try:
+            return await self._blobs.open(_location(row))
+        except StoreFault:
+            # Since the row was read the letter may have gone, or have been moved to another pack (compaction).
+            uid = row[0]
+            again = await self._database.read(partial(reading.places, mailbox=mailbox, uids=((uid, uid),)))
+            if not again:
+                return None
+            if _location(again[0]) == _location(row):
+                raise
+            return await self._blobs.open(_location(again[0]))
+
+
+class _Page:
+    """Some letters that are not decided yet. `left`: those that need another look, by UID."""
+
+    def __init__(self, mailbox: int, letters: Letters, indexes: array[int]) -> None:
+        self.mailbox = mailbox
+        self.left = {letters.uids[index]: Facts(index) for index in indexes}
+        self.packed: dict[int, bytes | None] = {}  # structures that are known, by UID
+        self.new_structures: list[tuple[int, bytes]] = []
+        self._letters = letters
+
+    @property
+    def wanted(self) -> _Wanted:
+        return {"mailbox": self.mailbox, "uids": uidset.from_uids(self.left)}
+
+    def judged(self, facts: Facts, is_found: bool | None, marks: bytearray) -> None:
+        if is_found is None:
+            self.left[self._letters.uids[facts.index]] = facts
+        elif is_found:
+            marks[facts.index] = 1
+
+    def dated(self, rows: list[reading.Dated]) -> list[Facts]:
+        there: list[Facts] = []
+        for row in rows:
+            facts = self.left[row.uid]
+            facts.dated = row
+            there.append(facts)
+        return there
+
+    def summed(self, rows: list[reading.Summed]) -> list[Facts]:
+        there: list[Facts] = []
+        for row in rows:
+            facts = self.left[row.uid]
+            facts.summary = unpacked(row.summary)
+            there.append(facts)
+        return there
+
+    def structure(self, uid: int, email: int, content: memoryview) -> Part:
+        """As it is kept; what is found out now is kept for the next time."""
+        packed = self.packed.get(uid)
+        if packed is not None:
+            with suppress(ValueError):  # a damaged row
+                return unpack(packed)
+        part = parse(content)
+        self.new_structures.append((email, pack(part)))
+        return part
+
+
+class _Wanted(TypedDict):
+    mailbox: int
+    uids: Ranges
+
+
+def _location(row: Row) -> BlobLocation:
+    return BlobLocation(row[3], row[4], row[5], bytes(row[6]))
 
 
 def unpacked(summary: bytes) -> dict[bytes, bytes | None]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
+from typing import TypeVar
 
 from posthouse.mail.number_set import NumberSet
 from posthouse.ports import Change, ChangeBus, Database, Reader, Transaction
@@ -20,11 +21,13 @@ from posthouse.services.mailbox.places import Place
 from posthouse.services.mailbox.resync import Missed
 from posthouse.services.mailbox.search import visible
 from posthouse.services.mailbox.view import SelectedView
-from posthouse.store import catalogue, keywords, messages, uidset, visitors
+from posthouse.store import catalogue, keywords, messages, rights, uidset, visitors
 from posthouse.store.catalogue import Head, Letters
 from posthouse.store.refusal import MailboxRefusal, Reason
 from posthouse.store.uidset import Ranges
 from posthouse.store.visitors import SeenRow
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +58,7 @@ class SelectedMailbox:
         self.recent = recent
         self.words = FlagWords(figures.spellings)
         self.keywords = sorted(figures.spellings.values())
+        self._told_keywords = self.keywords
         self.uses_vanished = False
         self.on_change: Callable[[], None] = lambda: None
         self._desk = desk
@@ -62,6 +66,7 @@ class SelectedMailbox:
         self._opened: OpenMailbox | None = None
         self._view: SelectedView | None = None
         self._is_stale = False
+        self._is_gone = False  # for this person, or before anybody asked for a letter
         self._texts = 1  # sets of keywords that the words are known of: "" alone
         self._seen: list[SeenRow] = []  # by a visitor
         self._seen_modseq = 0
@@ -73,7 +78,7 @@ class SelectedMailbox:
     @property
     def is_gone(self) -> bool:
         """Deleted, or another one has its place."""
-        return self._opened is not None and self._opened.is_gone
+        return self._is_gone or (self._opened is not None and self._opened.is_gone)
 
     @property
     def known_view(self) -> SelectedView | None:
@@ -121,17 +126,37 @@ class SelectedMailbox:
     async def refresh(self) -> None:
         """Learn what has happened. Where no letter was ever asked for and nothing happened, one row is read."""
         self._is_stale = False
+        if not self.place.is_own:
+            await self._look_at_rights()
         if self._view is None:
             head = await self._desk.database.read(partial(catalogue.head, mailbox=self.place.id))
-            if head is not None and (head.modseq, head.uid_validity) == (self.head.modseq, self.head.uid_validity):
-                return
-            await self.view()
+            if head is None or head.uid_validity != self.head.uid_validity:
+                self._is_gone = True
+            elif head.modseq != self.head.modseq:
+                await self.view()
             return
         assert self._opened is not None
-        before = self._opened.head.modseq
         await self._opened.refresh()
-        if self._opened.head.modseq != before or self._own_letters is not None:
-            await self._look_again()
+        await self._look_again()  # also where another session of the mailbox has learned of it before
+
+    async def write(self, unit: Callable[[Transaction], T]) -> T:
+        """A unit of work in this mailbox, and `refresh` right behind it: in one's own one visit to the database."""
+        if self._opened is None or not self.place.is_own:
+            done = await self._desk.database.write(unit)
+            await self.refresh()
+            return done
+        self._is_stale = False
+        done = await self._opened.write(unit)
+        await self._look_again()
+        return done
+
+    async def _look_at_rights(self) -> None:
+        """The owner may have changed them. A mailbox that the person may not look up and read is gone for that one."""
+        allowed = await self._desk.database.read(
+            partial(rights.of_person, mailbox=self.place.id, person=self.place.person)
+        )
+        self._is_gone = self._is_gone or not {"l", "r"} <= set(allowed)
+        self.place = replace(self.place, rights=allowed)
 
     async def _look_again(self) -> None:
         """What belongs to the letters: new keywords, and what a visitor has seen."""
@@ -149,6 +174,13 @@ class SelectedMailbox:
             self._seen, self._seen_modseq = rows, opened.head.modseq
         if not self.place.is_own:
             self._own_letters = visitors.as_seen_by(opened.letters, self._seen)
+
+    def new_keywords(self) -> list[str] | None:
+        """All keywords, where there are some that the client was not told of; from now on it is."""
+        if self.keywords is self._told_keywords or self.keywords == self._told_keywords:
+            return None
+        self._told_keywords = self.keywords
+        return self.keywords
 
     def settle(self) -> None:
         """After the client was told."""

@@ -44,3 +44,14 @@ CREATE TABLE visitor_seen (
 ) WITHOUT ROWID;
 
 CREATE INDEX visitor_seen_by_person ON visitor_seen (person);
+
+-- Names that a person is subscribed to beside the own mailboxes that are there: mailboxes of others, and own ones that
+-- are gone. owner: the account that the mailbox belongs or belonged to. name: as that account has it.
+CREATE TABLE subscribed_name (
+    person INTEGER NOT NULL,
+    owner INTEGER NOT NULL,
+    name TEXT NOT NULL,
+    PRIMARY KEY (person, owner, name)
+) WITHOUT ROWID;
+
+CREATE INDEX subscribed_name_by_owner ON subscribed_name (owner, name);

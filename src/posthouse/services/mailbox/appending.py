@@ -1,0 +1,218 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Letters that a person puts into a mailbox: APPEND, MULTIAPPEND, REPLACE.
+
+Invariant: all of them or none. Content goes to the store as it comes, so one batch holds MAX_HELD octets and a chunk;
+the rows follow in one unit of work at the end, and whatever ends earlier leaves nothing.
+
+Every octet is kept as it came, bare CR and LF and broken MIME too. Refused are: NUL where the client did not say that
+it sends binary (RFC 9051 §9 has none in a literal), and a header with 8-bit octets from a client that has not enabled
+UTF-8 (RFC 6855 §4 says MUST).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+
+from posthouse.mail.envelope import ReversePath
+from posthouse.outcome import Refusal
+from posthouse.ports import BlobStore, Change, ChangeBus, Clock, Database, Reader, StoreFault, Transaction
+from posthouse.services.delivery import Origin, letter_in
+from posthouse.services.directory import Account
+from posthouse.services.incoming import FinishedLetter, IncomingLetter
+from posthouse.services.mailbox.places import Place, Places
+from posthouse.store import appending, letters
+from posthouse.store.appending import Appended, New
+from posthouse.store.flags import ALL, DELETED, SEEN, pack_keywords
+from posthouse.store.letters import LetterIn
+from posthouse.store.refusal import MailboxRefusal, Reason
+
+# Octets of small letters that one batch keeps in memory until its unit of work; those beyond go into packs of their
+# own. Clients that put a whole folder in at once send megabytes, and a hundred of them must fit into 2 GB.
+MAX_HELD = 2 * 1024 * 1024
+# Times that can be shown (years 1 to 9999, in UTC); a day of room at both ends for those who live elsewhere.
+EARLIEST = -62_135_510_400
+LATEST = 253_402_214_400
+
+_END_OF_HEADER = re.compile(rb"\r?\n\r?\n")  # also of a letter with bare LF: its body may hold what it likes
+
+
+@dataclass(frozen=True, slots=True)
+class Coming:
+    """A letter that is about to come. `received_at` None: now; `may_hold_nul`, `may_be_eight_bit`: see above."""
+
+    size: int
+    flags: int = 0
+    keywords: tuple[str, ...] = ()
+    received_at: float | None = None
+    may_hold_nul: bool = False
+    may_be_eight_bit: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Room:
+    """What is left in an account, in octets; None: no quota."""
+
+    left: int | None
+
+    def check(self, octets: int) -> None:
+        """Raise MailboxRefusal OVERQUOTA."""
+        if self.left is not None and octets > self.left:
+            raise MailboxRefusal(Reason.OVERQUOTA, "there is not so much room left")
+
+
+class Batch:
+    """The letters of one command, while they come. `discard` it in any case, also after `finish`."""
+
+    def __init__(self, desk: AppendDesk, place: Place, room: Room, trace: str, replaced: tuple[Place, int] | None):
+        self.place = place
+        self._desk = desk
+        self._room = room
+        self._trace = trace
+        self._replaced = replaced
+        self._announced = 0
+        self._held = 0
+        self._coming: tuple[Coming, IncomingLetter] | None = None
+        self._done: list[New] = []
+        self._kept: list[IncomingLetter] = []  # whose spools the unit of work takes over
+        self._fault: Exception | None = None
+
+    async def start(self, coming: Coming) -> None:
+        """The next letter. Raises MailboxRefusal (OVERQUOTA, LIMIT, CANNOT), Refusal, StoreFault: then nothing of the
+        batch can be kept."""
+        await self._end()
+        self._announced += coming.size
+        self._room.check(self._announced)
+        pack_keywords(coming.keywords)
+        incoming = IncomingLetter(self._desk.blobs, takes_any_header=True)
+        self._coming = coming, incoming
+        self._kept.append(incoming)
+
+    async def add(self, chunk: bytes) -> None:
+        """The next octets of the letter. What is wrong with them is said by `start` or `finish`."""
+        if self._fault is not None or self._coming is None:
+            return
+        coming, incoming = self._coming
+        try:
+            if not coming.may_hold_nul and b"\0" in chunk:
+                raise MailboxRefusal(Reason.CANNOT, "a message with NUL in it must come as literal8 (BINARY)")
+            await incoming.add(chunk)
+        except (Refusal, StoreFault) as fault:
+            self._fault = fault
+            await self.discard()
+
+    async def _end(self) -> None:
+        """The letter has come as a whole."""
+        if self._fault is not None:
+            raise self._fault
+        if self._coming is None:
+            return
+        (coming, incoming), self._coming = self._coming, None
+        if self._held + coming.size > MAX_HELD:
+            await incoming.spool()
+        letter = await incoming.finish()
+        if letter.content.octets is not None:
+            self._held += letter.size
+        if not coming.may_be_eight_bit and _has_eight_bit_header(letter):
+            raise MailboxRefusal(Reason.CANNOT, "8-bit characters in a header need ENABLE UTF8=ACCEPT")
+        row = self._letter_in(letter, coming.received_at)
+        self._done.append(New(row, coming.flags, coming.keywords))
+
+    def _letter_in(self, letter: FinishedLetter, received_at: float | None) -> LetterIn:
+        now = self._desk.clock.wall()
+        at = now if received_at is None else min(max(received_at, EARLIEST), LATEST)
+        return replace(
+            letter_in(letter, ReversePath(None), Origin(self._trace, at, b"", source="append")), saved_at=now
+        )
+
+    async def finish(self) -> Appended:
+        """All letters have come: put them in. Raises as `start` does, and MailboxRefusal NONEXISTENT."""
+        await self._end()
+        return await self._desk.put(self.place, self._done, self._replaced)
+
+    async def discard(self) -> None:
+        """Let go of what no unit of work has taken. Safe to call twice."""
+        self._coming = None
+        self._done = []
+        kept, self._kept = self._kept, []
+        for incoming in kept:
+            await incoming.discard()
+
+
+class AppendDesk:
+    """Takes letters for mailboxes."""
+
+    def __init__(self, places: Places, database: Database, blobs: BlobStore, bus: ChangeBus, clock: Clock) -> None:
+        self.blobs = blobs
+        self.clock = clock
+        self._places = places
+        self._database = database
+        self._bus = bus
+
+    async def begin(
+        self, account: Account, name: str, trace: str, *, replaced: tuple[Place, int] | None = None
+    ) -> Batch:
+        """A batch for the mailbox of this name. `replaced`: mailbox and UID of a letter that goes when this one comes.
+
+        Raises MailboxRefusal NONEXISTENT, NOPERM (right i), StoreFault.
+        """
+        found = await self._database.read(partial(self._look, account=account, name=name, replaced=replaced))
+        if found is None:
+            raise MailboxRefusal(Reason.NONEXISTENT, "there is no such mailbox")
+        place, room = found
+        return Batch(self, place, room, trace, replaced)
+
+    def _look(
+        self, reader: Reader, account: Account, name: str, replaced: tuple[Place, int] | None
+    ) -> tuple[Place, Room] | None:
+        place = self._places.look(reader, account, name)
+        if place is None:
+            return None
+        place.check("i")
+        used = letters.usage(reader, place.owner)
+        if used is None or used[2] is None:
+            return place, Room(None)
+        freed = 0
+        if replaced is not None and replaced[0].owner == place.owner:
+            freed = appending.freed(reader, replaced[0].id, replaced[1])
+        return place, Room(max(0, used[2] - used[0] + freed))
+
+    async def put(self, place: Place, new: Sequence[New], replaced: tuple[Place, int] | None) -> Appended:
+        """One unit of work for these letters."""
+        done = await self._database.write(
+            partial(_put, place=place, new=[_allowed(place, each) for each in new], replaced=replaced, clock=self.clock)
+        )
+        self._bus.publish(Change("account", place.owner))
+        if replaced is not None and replaced[0].owner != place.owner:
+            self._bus.publish(Change("account", replaced[0].owner))
+        return done
+
+
+def _put(
+    tx: Transaction, place: Place, new: Sequence[New], replaced: tuple[Place, int] | None, clock: Clock
+) -> Appended:
+    visitor = None if place.is_own else place.person
+    if replaced is None:
+        return appending.append(tx, place.owner, place.id, new, visitor=visitor)
+    old, uid = replaced
+    return appending.replace(
+        tx, old.owner, old.id, uid, place.owner, place.id, new[0], now=clock.wall(), visitor=visitor
+    )
+
+
+def _allowed(place: Place, new: New) -> New:
+    """RFC 4314 §4: flags that the person has no right to set there are left out, and nobody complains."""
+    touchable = (SEEN if place.may("s") else 0) | (DELETED if place.may("t") else 0)
+    if place.may("w"):
+        touchable |= ALL & ~(SEEN | DELETED)
+    return New(new.letter, new.flags & touchable, new.keywords if place.may("w") else ())
+
+
+def _has_eight_bit_header(letter: FinishedLetter) -> bool:
+    block = letter.scan.block
+    if letter.is_ascii or letter.lacks_header or block.isascii():
+        return False
+    end = _END_OF_HEADER.search(block)
+    return end is None or not block[: end.start()].isascii()
