@@ -11,7 +11,7 @@ clients="swaks libnet-ssleay-perl libauthen-sasl-perl curl fetchmail mpop getmai
 imap_clients="isync offlineimap3 alpine thunderbird python3-venv"
 databases="postgresql"
 wanted="$servers $clients $imap_clients $databases"
-[ "${1:-}" = bench ] && wanted="$servers python3-venv"
+[ "${1:-}" = bench ] && wanted="$servers isync python3-venv"
 # Node.js is Debian's unless there is one already, which Debian's npm package could exclude.
 command -v npm > /dev/null || wanted="$wanted nodejs npm"
 

@@ -238,7 +238,7 @@ def _mailboxes(ground: _Ground) -> Mailboxes:
         listing=Listing(database, places),
         searcher=Searcher(database, ground.blobs, ground.workers),
         sharing=Sharing(database, bus, clock, places),
-        sorter=Sorter(database, ground.blobs),
+        sorter=Sorter(database, ground.blobs, ground.workers),
         storing=Storing(database, bus, clock),
         append_desk=AppendDesk(places, database, ground.blobs, bus, clock),
         presence=Presence(bus, per_account=ground.settings.imap.max_sessions_per_account),

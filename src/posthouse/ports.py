@@ -215,6 +215,13 @@ class BlobStore(Protocol):
         """The octets; the view holds its pack open. Raises StoreFault, DamagedContent when they are not what was put
         there (see BlobLocation.digest), or their pack is missing or short."""
 
+    async def open_all(self, locations: Sequence[BlobLocation]) -> list[memoryview | StoreFault]:
+        """`open` of many at once, in their order; in the place of what cannot be opened stands its fault."""
+
+    async def beginning(self, location: BlobLocation, octets: int) -> bytes:
+        """The first octets as they lie there: nothing behind them is read, so that nobody knows whether they are what
+        was put there. Raises StoreFault, DamagedContent when there are not so many."""
+
     def spool(self) -> Spool: ...
 
     async def close(self) -> None: ...

@@ -29,9 +29,8 @@ const { MailServices } = ChromeUtils.importESModule("resource:///modules/MailSer
 const { setTimeout } = ChromeUtils.importESModule("resource://gre/modules/Timer.sys.mjs");
 const server = MailServices.accounts.allServers.find((each) => each.type == "imap");
 const window = Services.wm.getMostRecentWindow("mail:3pane").msgWindow;
-const path = (folder) => decodeURIComponent(folder.URI.split("@localhost/")[1]);
 const folders = () => server.rootFolder.descendants;
-const folder = (name) => folders().find((each) => path(each) == name);
+const folder = (name) => folders().find((each) => each.name == name);
 const letters = (name) => [...folder(name).messages];
 const letter = (name, subject) => letters(name).find((each) => each.mime2DecodedSubject == subject);
 const until = async (check) => {

@@ -302,6 +302,6 @@ def test_a_mailbox_shared_with_somebody(person: Person) -> None:
                 theirs.append(name, letter("not allowed", other.login, person.login))
         client.select_folder("Team")
         assert client.search("UNSEEN") == [1], "each has a seen state of their own"
-        client.setacl("Team", other.login, "")
+        client.setacl("Team", other.login, '""')  # it quotes nothing
     with connected(other) as theirs:
         assert name not in [each for _, _, each in theirs.list_folders()]

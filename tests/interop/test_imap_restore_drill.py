@@ -96,6 +96,7 @@ def test_mbsync(drill: Drill, tmp_path: Path) -> None:
     drill.receive("G")
     print(mbsync.sync(codes=(0, 1)))
     print(subjects(mbsync.letters()), person.subjects())
+    assert 0
     assert set(subjects(mbsync.letters())) >= {"A", "B", "C", "D", "E", "F"}, "none that it has is lost"
     assert len(set(subjects(mbsync.letters()))) == len(mbsync.letters()), "none is doubled"
     assert person.subjects() == ["A", "B", "C", "G"]
@@ -111,10 +112,12 @@ def test_offlineimap(drill: Drill, tmp_path: Path) -> None:
 
     drill.lose_everything_since_the_backup()
     drill.receive("G")
-    said = client.sync(codes=(0, 1))
-    assert "UID validity problem" in said
-    assert subjects(client.letters()) == ["A", "B", "C", "D", "E"], "none that it has is lost or doubled"
+    said = client.sync(codes=(2,))
+    assert "UID validity problem for folder INBOX" in said
+    print(said)
+    print(subjects(client.letters()), person.subjects())
     assert person.subjects() == ["A", "B", "C", "G"]
+    assert 0
 
 
 def test_fetchmail(drill: Drill, tmp_path: Path) -> None:

@@ -112,6 +112,18 @@ class PlainBlobs:
         except KeyError:
             raise StoreFault(f"no content at {location}") from None
 
+    async def open_all(self, locations: Sequence[BlobLocation]) -> list[memoryview | StoreFault]:
+        found: list[memoryview | StoreFault] = []
+        for location in locations:
+            try:
+                found.append(await self.open(location))
+            except StoreFault as fault:
+                found.append(fault)
+        return found
+
+    async def beginning(self, location: BlobLocation, octets: int) -> bytes:
+        return bytes((await self.open(location))[:octets])
+
     def spool(self) -> PlainSpool:
         return PlainSpool(self)
 

@@ -611,7 +611,7 @@ async def test_a_letter_of_damaged_rows_is_left_out_and_the_others_are_told(
 
 @pytest.mark.parametrize("items", ["(UID FLAGS)", "(UID ENVELOPE)", "(UID BODY.PEEK[])", "(UID BODY INTERNALDATE)"])
 async def test_an_answer_of_many_pieces_is_whole(door: Door, monkeypatch: pytest.MonkeyPatch, items: str) -> None:
-    for name in ("ROWS", "PAGE", "LETTERS"):
+    for name in ("ROWS", "PAGE"):
         monkeypatch.setattr(fetching, name, 7)
     session = await door.filled(*[PLAIN] * 50)
     await session.ask("STORE 3,11:13,50 +FLAGS.SILENT (\\Deleted)")

@@ -105,11 +105,12 @@ COPY_EMAIL = (
     " FROM email WHERE id = (SELECT email FROM placement WHERE uid = 1)"
 )
 COPY_DETAIL = (
-    "INSERT INTO email_detail SELECT email + 1, prefix, summary, structure, preview, reverse_path, trace"
+    "INSERT INTO email_detail SELECT email + 1, prefix, summary, structure, preview, reverse_path, trace, ancestors"
     " FROM email_detail WHERE email = (SELECT email FROM placement WHERE uid = 1)"
 )
 COPY_PLACEMENT = (
-    "INSERT INTO placement SELECT mailbox, uid + 10, email, modseq, created, flags, keywords, size FROM placement"
+    "INSERT INTO placement SELECT mailbox, uid + 10, email, modseq, created, flags, keywords, size, saved_at"
+    " FROM placement"
 )
 ROWS = {
     "a letter is gone from the mailbox": ("bob", ["DELETE FROM placement WHERE uid = 1"], "is lost"),

@@ -16,7 +16,7 @@ from posthouse.mail.header import Buffer
 from posthouse.mail.structure import Part
 from posthouse.mail.structure_fields import text_parameter
 
-_PLAIN = frozenset((b"7bit", b"8bit", b"binary"))
+PLAIN = frozenset((b"7bit", b"8bit", b"binary"))  # encodings that change nothing
 _NOT_BASE64 = bytes(octet for octet in range(256) if not (chr(octet).isascii() and chr(octet).isalnum())
                     and octet not in b"+/=")  # fmt: skip
 # Blanks before the end of a line were added on the way (RFC 2045 §6.7 (3)).
@@ -38,7 +38,7 @@ def decode(octets: Buffer, encoding: bytes) -> bytes:
         return _base64(octets)
     if encoding == b"quoted-printable":
         return _quoted_printable(bytes(octets))
-    if encoding in _PLAIN:
+    if encoding in PLAIN:
         return bytes(octets)
     raise UnknownEncodingError(encoding.decode("ascii", "replace"))
 
@@ -49,7 +49,7 @@ def decoded(part: Part, content: Buffer) -> bytes:
     Lines of text end in CRLF there, whatever the sender encoded (RFC 9051 §7.5.2).
     """
     octets = decode(memoryview(content)[part.body.start : part.body.end], part.encoding)
-    if part.media != b"text" or part.encoding in _PLAIN or octets.count(b"\n") == octets.count(b"\r\n"):
+    if part.media != b"text" or part.encoding in PLAIN or octets.count(b"\n") == octets.count(b"\r\n"):
         return octets
     if _charset(part) in _WIDE_CHARSETS:
         return octets

@@ -10,11 +10,15 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 from enum import Enum
+from functools import lru_cache
 
 from posthouse.mail.structure import Part, Span
 
 # A whole field with its CRLF, and its name; the same fields as mail/header.py finds.
 _FIELD = re.compile(rb"((?:([!-9;-~]+)[ \t]*:|(?=[\s\S]))[^\r]*(?:\r(?!\n(?![ \t]))[^\r]*)*(?:\r\n|\Z))")
+_NAME = re.compile(rb"[!-9;-~]+")
+_FEW = 32  # names that are looked for one by one; lists of more are those of programs that want nearly everything
+_ASKED = 64  # sets of names: each program has its own, and asks for it all day
 _IN_ONE_STEP = 256 * 1024  # octets of a header whose fields are made a list of; of longer ones each comes alone
 
 
@@ -90,12 +94,23 @@ def header_fields(header: bytes, names: Iterable[bytes], *, others: bool = False
 
     What is no field has no name: it is among the others.
     """
-    wanted = {name.lower() for name in names}
+    asked = tuple(names)
     has_end = header.endswith(b"\r\n\r\n") or header == b"\r\n"
     block = header[:-2] if has_end else header
     end = b"\r\n" if has_end else b""
+    if not others and len(asked) <= _FEW and b"" not in asked and block.endswith(b"\r\n"):
+        return b"".join([field + b"\r\n" for field in _some(asked).findall(b"\r\n" + block)]) + end
+    wanted = {name.lower() for name in asked}
     if len(block) <= _IN_ONE_STEP:
         found = [field for field, name in _FIELD.findall(block) if (name.lower() in wanted) is not others]
     else:
         found = [match[1] for match in _FIELD.finditer(block) if ((match[2] or b"").lower() in wanted) is not others]
     return b"".join(found) + end
+
+
+@lru_cache(maxsize=_ASKED)
+def _some(names: tuple[bytes, ...]) -> re.Pattern[bytes]:
+    """Fields of these names without their last CRLF, each behind a CRLF. It looks at the line ends alone, which takes a
+    quarter of the time that taking all fields apart does."""
+    words = b"|".join(re.escape(name) for name in names if _NAME.fullmatch(name)) or b"(?!)"
+    return re.compile(rb"\n(?<=\r\n)((?:" + words + rb")[ \t]*:[^\r]*(?:\r(?!\n(?![ \t]))[^\r]*)*)", re.IGNORECASE)

@@ -21,6 +21,7 @@ T = TypeVar("T")
 POOL_SIZES: Mapping[str, int] = {
     "disk": 4,  # spooled content, maps, snapshots, checkpoints: waits for the disk, rarely more than a few at once
     "hash": 2,  # Argon2id needs 19 MiB per thread and a whole core; more than two starve the loop
+    "search": 2,  # what takes long in a large mailbox: sorting it, looking into large letters; it computes only
     "read": 1,  # more reader threads only fight for the interpreter (measured)
     "resolve": 2,  # look-ups through the system's resolver block, rarely
 }

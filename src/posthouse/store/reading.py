@@ -18,6 +18,7 @@ from posthouse.store.uidset import Ranges
 # Letters whose rows are read in one visit to the reader thread: a few milliseconds, and with summaries of a kilobyte
 # each some hundred kilobytes of memory.
 PAGE = 500
+LARGE = 64 * 1024  # octets of content; the header of smaller letters is read with all the rest
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,7 +123,8 @@ _SUMMARIES = (
     " WHERE p.mailbox = :mailbox AND uid BETWEEN :first AND :last ORDER BY uid"
 )
 _PLACES = (
-    "SELECT p.uid, p.email, d.prefix, b.pack, b.pack_offset, b.length, b.hash, e.size, e.header_size"
+    "SELECT p.uid, p.email, d.prefix, b.pack, b.pack_offset, b.length, b.hash, p.size, e.header_size,"
+    f" CASE WHEN b.length > {LARGE} THEN d.summary END"
     " FROM placement AS p JOIN email AS e ON e.id = p.email JOIN email_detail AS d ON d.email = p.email"
     " JOIN blob AS b ON b.id = e.blob WHERE p.mailbox = :mailbox AND uid BETWEEN :first AND :last ORDER BY uid"
 )
@@ -145,7 +147,7 @@ def findings(reader: Reader, mailbox: int, uids: Ranges) -> list[Row]:
 
 def places(reader: Reader, mailbox: int, uids: Ranges) -> list[Row]:
     """… email, prefix, and where the content lies: pack, offset, length, digest; size of both, size of the content's
-    header."""
+    header; packed ENVELOPE values where the content is LARGE."""
     return _rows(reader, _PLACES, mailbox, uids)
 
 

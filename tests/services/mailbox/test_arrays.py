@@ -76,6 +76,13 @@ class ArraysMachine(RuleBasedStateMachine):
     def expunge(self, uids: Ranges) -> None:
         expunge(self.box, uids)
 
+    @rule(uids=ranges, flags=st.sampled_from([SEEN, FLAGGED]))
+    def store_and_learn(self, uids: Ranges, flags: int) -> None:
+        box = self.box
+        unit = partial(flagging.store, account=box.account, mailbox=box.id("INBOX"), now=NOW)
+        asyncio.run(self.opened.write(partial(unit, uids=uids, change=Change.ADD, flags=flags)))
+        assert plain(self.opened.letters) == plain(box.db.look(partial(catalogue.page, mailbox=box.id("INBOX"))))
+
     @rule()
     def deliver_elsewhere(self) -> None:
         self.box.deliver("Archive")

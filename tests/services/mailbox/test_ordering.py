@@ -17,6 +17,7 @@ from posthouse.services.mailbox.resync import Missed, missed
 from posthouse.store import messages, reading
 from posthouse.store.messages import Changes
 from posthouse.store.uidset import EVERY_UID, from_uids
+from tests.services.world import InlineWorkers
 from tests.store.letterbox import NOW, Box, new_account
 from tests.store.plain_database import PlainDatabase
 
@@ -49,7 +50,7 @@ def box() -> Box:
 
 
 def ordered(box: Box, *keys: SortKey, found: tuple[int, ...] = (1, 2, 3, 4)) -> list[int]:
-    sorter = Sorter(box.db, box.db.blobs)
+    sorter = Sorter(box.db, box.db.blobs, InlineWorkers())
     return list(asyncio.run(sorter.sort(box.id("INBOX"), all_of(box), array("I", found), keys)))
 
 
@@ -90,7 +91,7 @@ def test_equals_stay_in_order_also_reversed(box: Box) -> None:
 def test_what_went_meanwhile_is_left_out(box: Box) -> None:
     letters = all_of(box)
     box.db.run(lambda tx: messages.expunge(tx, box.account, box.id("INBOX"), ((2, 2),), now=NOW))
-    sorter = Sorter(box.db, box.db.blobs)
+    sorter = Sorter(box.db, box.db.blobs, InlineWorkers())
     for criterion in (C.DATE, C.SUBJECT):
         found = asyncio.run(sorter.sort(box.id("INBOX"), letters, letters.uids, [SortKey(criterion)]))
         assert sorted(found) == [1, 3, 4]
@@ -118,7 +119,7 @@ def test_the_first_address(value: bytes, mailbox: str, shown: str) -> None:
 
 
 def threads(box: Box, found: array[int] | None = None, algorithm: ThreadAlgorithm = ThreadAlgorithm.REFERENCES) -> str:
-    sorter = Sorter(box.db, box.db.blobs)
+    sorter = Sorter(box.db, box.db.blobs, InlineWorkers())
     uids = all_of(box).uids if found is None else found
     forest, numbers = asyncio.run(sorter.thread(box.id("INBOX"), uids, algorithm))
     return written(forest, numbers)
@@ -134,7 +135,7 @@ def test_references_of_old_letters_are_looked_up_once(box: Box) -> None:
     expected = threads(box)
     box.db.run(lambda tx: tx.run("UPDATE email_detail SET ancestors = NULL"))
     blobs = CountedBlobs(box.db.blobs)
-    sorter = Sorter(box.db, blobs)  # type: ignore[arg-type]
+    sorter = Sorter(box.db, blobs, InlineWorkers())  # type: ignore[arg-type]
     for opened in (4, 0):
         blobs.opened = 0
         forest, uids = asyncio.run(sorter.thread(box.id("INBOX"), all_of(box).uids, ThreadAlgorithm.REFERENCES))

@@ -8,12 +8,12 @@ nothing is, and the tagged answer says so.
 from __future__ import annotations
 
 from array import array
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from itertools import compress
 
 from posthouse.edges.imap import fetching_items, telling
-from posthouse.edges.imap.fetching_items import UnknownEncoding
 from posthouse.edges.imap.here import Handlers, Here, Pieces
+from posthouse.mail.decoding import UnknownEncodingError
 from posthouse.outcome import Refusal
 from posthouse.ports import StoreFault
 from posthouse.protocol.imap import codes, events, fetch_results, responses
@@ -33,9 +33,9 @@ from posthouse.store.catalogue import Letters
 ROWS = 5_000
 # Where something is read of each letter: one visit to the database.
 PAGE = 500
-# Where contents are told: octets of one piece (and one letter at least), and letters.
+# Where contents are read: octets of one piece, and one letter at least. A millisecond to see whether they are whole.
 PIECE = 1024 * 1024
-LETTERS = 100
+COMPRESSED = 64 * 1024  # the same where they are compressed, which takes two milliseconds
 
 _SECTIONS = (BodySection, BinarySection, BinarySize)
 
@@ -84,6 +84,7 @@ class Answer:
         self._event = event
         self._view = view
         self._uids = uids
+        self._waiting: Iterator[Pieces] = iter(())  # written, not told yet
         self._told = 0  # letters so far
         self._seen = array("I")  # what this command has set \Seen of, and is still to be told
         self._is_short = False
@@ -131,6 +132,8 @@ class Answer:
         return self
 
     async def __anext__(self) -> Pieces:
+        for pieces in self._waiting:
+            return pieces
         while self._told < len(self._uids):
             uids = self._next()
             letters = _of(self._here.selected.letters, uids)
@@ -140,17 +143,18 @@ class Answer:
             now = _of(self._here.selected.letters, page.uids)
             letters = now if len(now) == len(page.uids) else _of(letters, page.uids)
             self._note_damage(page)
-            pieces = self._written(page, letters)
+            pieces = await self._written(page, letters)
             if pieces:
-                return pieces
+                self._waiting = cut(pieces, COMPRESSED if self._here.engine.is_compressed else PIECE)
+                return next(self._waiting)
         raise StopAsyncIteration
 
     def _next(self) -> array[int]:
         """UIDs of the next piece."""
         start = self._told
         size = ROWS if self._wants.is_nothing else PAGE
-        if self._wants.contents:
-            size = self._fitting(self._uids[start : start + LETTERS])
+        if self._wants.letters:
+            size = self._fitting(self._uids[start : start + PAGE])
         self._told = start + size
         return self._uids[start : self._told]
 
@@ -173,18 +177,26 @@ class Answer:
 
     # --- writing ----------------------------------------------------------------------------------
 
-    def _written(self, page: Page, letters: Letters) -> Pieces:
+    async def _written(self, page: Page, letters: Letters) -> Pieces:
         if not len(letters):
             return []
         engine = self._here.engine
         numbers = letters.uids if engine.is_uid_only else self._view.numbers(letters.uids)
-        if self._tells_flags:
+        if self._settles_flags:
             self._view.told_flags(letters.uids)
         if self._has_sections:
-            return self._messages(numbers, page, letters)
+            return await self._messages(numbers, page, letters)
         columns = [self._column(item, page, letters) for item in self._items]
         form = fetch_results.row_format(self._items, is_uid_only=engine.is_uid_only)
         return [fetch_results.rows(form, numbers, *columns)]
+
+    @property
+    def _settles_flags(self) -> bool:
+        """Whether what is told of flags leaves nothing to be told. Of a visitor's it is not known which change they
+        have taken in, and with CONDSTORE the mod-sequence is news as well."""
+        if not self._tells_flags or not self._here.selected.place.is_own:
+            return False
+        return Attribute.MODSEQ in self._items or "CONDSTORE" not in self._here.engine.enabled
 
     def _column(self, item: FetchItem, page: Page, letters: Letters) -> Sequence[object]:
         engine = self._here.engine
@@ -192,22 +204,25 @@ class Answer:
             return telling.flag_words(self._here.selected, self._view, letters, engine)
         return fetching_items.column(item, page, letters, is_utf8=engine.is_utf8)
 
-    def _messages(self, numbers: array[int], page: Page, letters: Letters) -> Pieces:
-        is_uid_only = self._here.engine.is_uid_only
+    async def _messages(self, numbers: array[int], page: Page, letters: Letters) -> Pieces:
         plain = {item: self._column(item, page, letters) for item in self._items if not isinstance(item, _SECTIONS)}
         pieces: Pieces = []
         for index, letter in enumerate(page.letters):
+            told: list[bytes | Pieces] = []
             try:
-                told = [
-                    fetching_items.section(item, letter)
-                    if isinstance(item, _SECTIONS)
-                    else fetch_results.value(item, plain[item][index])
-                    for item in self._items
-                ]
-            except UnknownEncoding:
+                for item in self._items:
+                    match item:
+                        case BodySection():
+                            told.append(fetching_items.section(item, letter))
+                        case BinarySection() | BinarySize():
+                            found = await self._here.terms.fetching.decoded(letter, item.path)
+                            told.append(fetching_items.binary(item, found))
+                        case _:
+                            told.append(fetch_results.value(item, plain[item][index]))
+            except UnknownEncodingError:
                 self._is_undecoded = True
                 continue
-            pieces += fetch_results.message(numbers[index], told, is_uid_only=is_uid_only)
+            pieces += fetch_results.message(numbers[index], told, is_uid_only=self._here.engine.is_uid_only)
         return pieces
 
     # --- the end ----------------------------------------------------------------------------------
@@ -223,6 +238,25 @@ class Answer:
             here.engine.no("Some of these letters are no longer there", codes.EXPUNGEISSUED)  # RFC 5530 §3
         else:
             here.engine.ok("That is all")
+
+
+def cut(pieces: Pieces, limit: int) -> Iterator[Pieces]:
+    """In parts of no more than so many octets each: what lies in the store is not copied for it."""
+    part: Pieces = []
+    room = limit
+    for piece in pieces:
+        if len(piece) <= room:
+            part.append(piece)
+            room -= len(piece)
+            continue
+        view = memoryview(piece)
+        while view:
+            if not room:
+                yield part
+                part, room = [], limit
+            part.append(view[:room])
+            view, room = view[room:], room - len(part[-1])
+    yield part
 
 
 HANDLERS: Handlers = {events.Fetch: fetch}

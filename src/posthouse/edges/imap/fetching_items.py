@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import assert_never
 
-from posthouse.mail.decoding import UnknownEncodingError
+from posthouse.mail.octets import octets_of
 from posthouse.mail.sections import Kind
 from posthouse.protocol.imap import structure_results
 from posthouse.protocol.imap.envelope_results import envelopes
@@ -66,13 +66,6 @@ def wants_of(items: Iterable[FetchItem]) -> Wants:
     return Wants(**dict.fromkeys(kinds, True))
 
 
-class UnknownEncoding(Exception):  # noqa: N818 - an answer, not a fault
-    """Some of these letters have a part that nobody can decode: [UNKNOWN-CTE]."""
-
-
-Value = bytes | int | list[Buffer]
-
-
 def column(item: FetchItem, page: Page, letters: Letters, *, is_utf8: bool) -> Sequence[object]:
     """Values of this item for the letters of a page, dressed for `fetch_results.rows`. Not for sections."""
     match item:
@@ -110,18 +103,16 @@ def column(item: FetchItem, page: Page, letters: Letters, *, is_utf8: bool) -> S
 # --- sections -------------------------------------------------------------------------------------
 
 
-def section(item: BodySection | BinarySection | BinarySize, letter: Letter) -> list[Buffer]:
-    """The item with its value, for `fetch_results.message`. Raises UnknownEncoding."""
-    match item:
-        case BodySection():
-            return _literal(item.label, _body(item, letter), item.partial)
-        case BinarySection():
-            return _literal(item.label, _binary(item.path, letter), item.partial, may_be_binary=True)
-        case BinarySize():
-            found = _binary(item.path, letter)
-            return [item.label + b" %d" % (0 if found is None else found.size)]
-        case _:
-            assert_never(item)
+def section(item: BodySection, letter: Letter) -> list[Buffer]:
+    """The item with its value, for `fetch_results.message`."""
+    return _literal(item.label, _body(item, letter), item.partial)
+
+
+def binary(item: BinarySection | BinarySize, found: Extract | None) -> list[Buffer]:
+    """The same of a part without its transfer encoding; None: there is no such part."""
+    if isinstance(item, BinarySize):
+        return [item.label + b" %d" % (0 if found is None else found.size)]
+    return _literal(item.label, found, item.partial, may_be_binary=True)
 
 
 def _body(item: BodySection, letter: Letter) -> Extract | None:
@@ -130,13 +121,6 @@ def _body(item: BodySection, letter: Letter) -> Extract | None:
         fields = letter.fields(path, item.section.names, others=kind is SectionKind.FIELDS_NOT)
         return None if fields is None else Extract(fields, b"")
     return letter.section(path, _KINDS[kind])
-
-
-def _binary(path: tuple[int, ...], letter: Letter) -> Extract | None:
-    try:
-        return letter.decoded(path)
-    except UnknownEncodingError as error:
-        raise UnknownEncoding from error
 
 
 def _literal(
@@ -156,4 +140,4 @@ def _literal(
 
 
 def _has_nul(octets: Buffer) -> bool:
-    return b"\0" in (octets if isinstance(octets, bytes) else bytes(octets))
+    return octets_of(octets).find(b"\0", 0, len(octets)) >= 0

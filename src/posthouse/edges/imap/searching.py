@@ -11,7 +11,6 @@ from collections.abc import Sequence
 
 from posthouse.edges.imap.here import Handlers, Here
 from posthouse.mail.search import PartialRange, ReturnOption, SearchKey, asks_modseq
-from posthouse.mail.threads import written
 from posthouse.protocol.imap import events, search_results
 from posthouse.protocol.imap.search_results import Found
 from posthouse.services.mailbox.search import highest_modseq, kept
@@ -49,7 +48,7 @@ async def thread(here: Here, event: events.Thread) -> None:
     _, found = await _find(here, event.key)
     forest, uids = await here.terms.sorter.thread(here.selected.place.id, found, event.algorithm)
     numbers = uids if event.by_uid else _numbers(await here.view(), uids)
-    here.engine.tell([search_results.thread(written(forest, numbers))])
+    here.engine.tell([search_results.thread(await here.terms.sorter.written(forest, numbers))])
     await _done(here)
 
 

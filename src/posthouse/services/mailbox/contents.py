@@ -40,9 +40,12 @@ class Letter:
     """`content` may be its header alone, where nobody asks for more. `structure`: of the content; needed for sections
     with a part number."""
 
-    __slots__ = ("content", "header_size", "prefix", "structure")
+    __slots__ = ("content", "email", "header_size", "prefix", "structure")
 
-    def __init__(self, prefix: bytes, content: memoryview, header_size: int, structure: Part | None = None) -> None:
+    def __init__(
+        self, email: int, prefix: bytes, content: memoryview, header_size: int, structure: Part | None = None
+    ) -> None:
+        self.email = email
         self.prefix = prefix
         self.content = content
         self.header_size = header_size
@@ -107,8 +110,15 @@ class Letter:
             return None
         if part.children:
             return Extract(b"", self._cut(part.body))
+        if part.encoding in decoding.PLAIN:
+            return Extract(b"", self._cut(part.body))
         content: Buffer = _EMPTY_HEADER + self.content if self.lacks_header else self.content
         return Extract(b"", decoding.decoded(part, content))
+
+    def encoded_size(self, path: Sequence[int]) -> int:
+        """Octets that `decoded` has to look at, and to make."""
+        part = sections.find(self._root, path) if path else None
+        return 0 if part is None or part.children or part.encoding in decoding.PLAIN else part.octets
 
     @property
     def _root(self) -> Part:

@@ -8,15 +8,16 @@ Invariant: a letter that has gone meanwhile is left out; all others are there on
 from __future__ import annotations
 
 from array import array
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from typing import TypeVar
 
 from posthouse.mail.base_subject import base_subject
 from posthouse.mail.header import message_ids, scan_header
 from posthouse.mail.search import SortCriterion, SortKey, ThreadAlgorithm
 from posthouse.mail.sorting import collation_key, fields_of, order, sent_date
-from posthouse.mail.threads import Forest, Member, links, thread
-from posthouse.ports import BlobStore, DamagedContent, Database
+from posthouse.mail.threads import Forest, Member, links, thread, written
+from posthouse.ports import BlobStore, DamagedContent, Database, Workers
 from posthouse.services.mailbox.search import unpacked
 from posthouse.store import reading, uidset
 from posthouse.store.catalogue import Letters
@@ -26,15 +27,21 @@ from posthouse.store.uidset import Ranges
 # Ids of References that count: threads of people are some ten letters deep, and each id is a step of the algorithm.
 MAX_ANCESTORS = 100
 
+# Letters sorted or threaded at once, which takes a millisecond or two; more are a worker's.
+HERE = 200
+
 _DATED = frozenset((SortCriterion.ARRIVAL, SortCriterion.DATE))  # the internal date stands in for a lost Date field
+
+T = TypeVar("T")
 
 
 class Sorter:
     """Orders and threads letters of one mailbox at a time."""
 
-    def __init__(self, database: Database, blobs: BlobStore) -> None:
+    def __init__(self, database: Database, blobs: BlobStore, workers: Workers) -> None:
         self._database = database
         self._blobs = blobs
+        self._workers = workers
 
     async def sort(self, mailbox: int, letters: Letters, found: array[int], keys: Sequence[SortKey]) -> array[int]:
         """The UIDs in the order of the keys, the first of which counts most. Raises StoreFault."""
@@ -58,7 +65,8 @@ class Sorter:
             for uid, size in zip(here.uids, here.sizes, strict=True):
                 if uid in there:
                     gathered.add(uid, size, dates.get(uid, 0.0), summaries.get(uid))
-        return array("I", map(gathered.uids.__getitem__, order(gathered, keys)))
+        places = await self._work(partial(order, gathered, keys), len(gathered.uids))
+        return array("I", map(gathered.uids.__getitem__, places))
 
     async def thread(self, mailbox: int, found: array[int], algorithm: ThreadAlgorithm) -> tuple[Forest, array[int]]:
         """The threads, and the UIDs that their numbers stand for. Raises StoreFault."""
@@ -75,7 +83,14 @@ class Sorter:
                 if row.uid in dates:
                     uids.append(row.uid)
                     members.append(_member(row, ancestors.get(row.uid, ()), dates[row.uid]))
-        return thread(members, algorithm), uids
+        return await self._work(partial(thread, members, algorithm), len(members)), uids
+
+    async def written(self, forest: Forest, numbers: Sequence[int]) -> str:
+        """See `mail.threads.written`."""
+        return await self._work(partial(written, forest, numbers), len(numbers))
+
+    async def _work(self, function: Callable[[], T], letters: int) -> T:
+        return function() if letters <= HERE else await self._workers.run(function, pool="search")
 
     async def _ancestors(self, mailbox: int, rows: Sequence[Summed]) -> dict[int, tuple[bytes, ...]]:
         """By UID. Those of letters from before they were kept are looked up once, in the letters' headers."""

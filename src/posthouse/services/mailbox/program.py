@@ -297,6 +297,8 @@ def _values(facts: Facts, field: bytes) -> Sequence[bytes]:
     if field in ENVELOPE_FIELDS:
         value = (facts.summary or {}).get(field)
         return () if value is None else (value,)
+    if field not in facts.header.lower():  # most letters have no such field
+        return ()
     return [unfold(value) for value in scan_header(facts.header).raw(field)]
 
 
