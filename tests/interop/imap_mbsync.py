@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 from pathlib import Path
 
 from .imap_server import Person, subject_of
@@ -72,6 +73,14 @@ class Mbsync:
         for part in ("cur", "new", "tmp"):
             (self.box(mailbox) / part).mkdir(parents=True, exist_ok=True)
         (self.box(mailbox) / "new" / name).write_bytes(octets.replace(b"\r\n", b"\n"))
+
+    def start_over(self, mailbox: str = "INBOX") -> list[bytes]:
+        """Forget the mailbox; the letters that were in it."""
+        kept = self.letters(mailbox)
+        shutil.rmtree(self.box(mailbox))
+        for path in (self.folder / "state").glob(f"*{mailbox.replace('/', '!')}*"):
+            path.unlink()
+        return kept
 
     def _find(self, subject: str, mailbox: str) -> Path:
         [path] = [path for path in self.files(mailbox) if subject_of(path.read_bytes()) == subject]

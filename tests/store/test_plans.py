@@ -95,9 +95,8 @@ def _list(box: Box) -> None:
     visitor = new_account(box.db, "dave@bob.test").account
     work = box.db.run(lambda tx: mailboxes.create(tx, box.account, "Work", NOW, is_subscribed=True)).id
     box.db.run(lambda tx: subscriptions.add(tx, visitor, box.account, "Work"))
-    for look in (mailboxes.list_all, status.recent, status.deleted):
-        box.db.look(partial(look, account=box.account))
-    for look in (mailboxes.of_others, status.seen, subscriptions.names):
+    box.db.look(partial(mailboxes.list_all, account=box.account))
+    for look in (mailboxes.of_others, status.recent, status.deleted, status.seen, subscriptions.names):
         box.db.look(partial(look, person=visitor))
     box.db.run(lambda tx: mailboxes.rename(tx, box.account, work, "Play", NOW))
     box.db.run(lambda tx: mailboxes.delete(tx, box.account, work, NOW))

@@ -216,5 +216,6 @@ async def test_a_name_stays_subscribed_until_its_person_says_otherwise(post: Pos
         await bob.ask("CREATE Notices")
         assert await told(bob, 'LIST (SUBSCRIBED) "" N*') == ['* LIST (\\HasNoChildren \\Subscribed) "/" Notices']
         await bob.ask("DELETE Notices")
-        assert (await bob.ask("UNSUBSCRIBE Notices")).startswith("OK")
+        assert (await bob.ask("UNSUBSCRIBE Notices/")).startswith("OK")
         assert await told(bob, 'LIST (SUBSCRIBED) "" N*') == []
+        assert (await bob.ask("UNSUBSCRIBE a//b")).startswith("OK"), "no name, so not subscribed"

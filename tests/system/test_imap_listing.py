@@ -8,7 +8,7 @@ from functools import partial
 
 import pytest
 
-from posthouse.edges.imap import listing
+from posthouse.services.mailbox import listing
 from posthouse.store import mailboxes
 from tests.system.imap import BOB, Imap
 from tests.system.post import Post
@@ -156,6 +156,7 @@ async def test_patterns(post: Post, arguments: str, names: list[str]) -> None:
 
 async def test_a_long_list_is_told_in_pieces(post: Post, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(listing, "PAGE", 2)
+    monkeypatch.setattr(listing, "STEPS", 5)
     async with await bob_of(post) as bob:
         assert len(await listed(bob, '"" "*"')) == 7
         assert await listed(bob, '"" "No*"') == []

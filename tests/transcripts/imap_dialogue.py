@@ -321,9 +321,7 @@ class Play:
 
     def _lines(self, expected: str) -> int:
         """How many CRLF are within."""
-        return sum(
-            1 + self._letter(found[2]).count(b"\r\n") for found in _LETTER.finditer(expected) if not found[1]
-        )
+        return sum(1 + self._letter(found[2]).count(b"\r\n") for found in _LETTER.finditer(expected) if not found[1])
 
     def _matches(self, expected: str, line: bytes) -> bool:
         """Binds what it finds."""

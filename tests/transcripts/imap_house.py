@@ -261,4 +261,3 @@ def _wrong(reader: Reader) -> list[integrity.Difference]:
     return [each for account in accounts for each in integrity.check_account(reader, account)] + integrity.check_rest(
         reader
     )
-

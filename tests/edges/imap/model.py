@@ -45,16 +45,16 @@ class Letter:
     def flags_of(self, person: str) -> frozenset[str]:
         return self.flags | {SEEN} if person in self.seen else self.flags
 
-    def change(self, person: str, mode: str, flags: frozenset[str]) -> None:
-        """STORE by this person: `mode` is "+", "-" or ""."""
+    def change(self, person: str, mode: str, flags: frozenset[str]) -> bool:
+        """STORE by this person: `mode` is "+", "-" or "". Whether anybody's flags are other ones now."""
         before = {each: self.flags_of(each) for each in self.versions}
         mine = before[person]
         new = {"+": mine | flags, "-": mine - flags, "": flags}[mode]
         self.flags = new - {SEEN}
         (self.seen.add if SEEN in new else self.seen.discard)(person)
         for each, old in before.items():
-            if self.flags_of(each) != old:
-                self.versions[each] += 1
+            self.versions[each] += self.flags_of(each) != old
+        return any(self.flags_of(each) != old for each, old in before.items())
 
 
 @dataclass

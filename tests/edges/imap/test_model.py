@@ -108,7 +108,9 @@ def pairs_uids_of_copies_wrongly(patch: pytest.MonkeyPatch) -> None:
 def tells_another_uid_of_what_is_appended(patch: pytest.MonkeyPatch) -> None:
     right = codes.append_uid
     patch.setattr(
-        codes, "append_uid", lambda validity, uids: right(validity, tuple((first + 1, last + 1) for first, last in uids))
+        codes,
+        "append_uid",
+        lambda validity, uids: right(validity, tuple((first + 1, last + 1) for first, last in uids)),
     )
 
 
@@ -175,6 +177,10 @@ def test_a_planted_fault_is_found(
 ) -> None:
     """A model that finds nothing wrong with a server that is would prove nothing."""
     fault(monkeypatch)
-    with pytest.raises(ModelError):
+
+    def walk_on() -> None:
         for seed in range(TRIES):
             walk(seed, STEPS)
+
+    with pytest.raises(ModelError):
+        walk_on()

@@ -240,8 +240,7 @@ class Walk:
             return
         letter = client.here.letters[chosen[0].uid]
         if not client.is_read_only and SEEN not in letter.flags_of(client.person):
-            letter.change(client.person, "+", frozenset({SEEN}))
-            client.here.changes += 1
+            client.here.changes += letter.change(client.person, "+", frozenset({SEEN}))
         number = client.entries.index(chosen[0]) + 1
         answer = await self._ok(client, "FETCH", str(number), "BODY[TEXT]", may_hear_expunge=False)
         texts = [each.items["BODY[TEXT]"] for each in answer.fetched if "BODY[TEXT]" in each.items]
@@ -272,8 +271,7 @@ class Walk:
 
     def _change(self, client: Client, there: Sequence[Entry], mode: str, flags: frozenset[str]) -> None:
         for entry in there:
-            client.here.letters[entry.uid].change(client.person, mode, flags)
-        client.here.changes += 1
+            client.here.changes += client.here.letters[entry.uid].change(client.person, mode, flags)
 
     def _assume(self, client: Client, there: Sequence[Entry], mode: str, flags: frozenset[str]) -> None:
         """What a client knows of flags that it changed without being told."""
@@ -309,7 +307,9 @@ class Walk:
         check(is_told == is_stale, f"is it stale? {is_stale}, told: {answer.status}")
 
     async def _search(self, client: Client) -> None:
-        key, wanted = self._chance.choice((("ALL", None), ("FLAGGED", "\\Flagged"), ("SEEN", SEEN), ("KEYWORD $Work", "$Work")))
+        key, wanted = self._chance.choice(
+            (("ALL", None), ("FLAGGED", "\\Flagged"), ("SEEN", SEEN), ("KEYWORD $Work", "$Work"))
+        )
         by_uid = self._chance.random() < 0.5
         letters = client.here.letters
         expected = [

@@ -28,7 +28,9 @@ class May(StrEnum):
 
 Owner = Annotated[str, typer.Argument(metavar="OWNER", help="The account that has the mailbox.", show_default=False)]
 Mailbox = Annotated[str, typer.Argument(metavar="MAILBOX", help='As its owner has it: "INBOX", "Work/Plans".')]
-Person = Annotated[str, typer.Argument(metavar="PERSON", help='An address here, or "anyone".', show_default=False)]
+Person = Annotated[
+    str, typer.Argument(metavar="PERSON", help='An address here, or "anyone": all of this server.', show_default=False)
+]
 
 
 @app.command("add")

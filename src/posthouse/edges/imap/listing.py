@@ -16,7 +16,6 @@ from posthouse.services.mailbox.listing import Figures, Listed, Question, Wanted
 from posthouse.services.mailbox.places import mailbox_id
 from posthouse.store import rights
 
-PAGE = 250  # names written in one piece: about a millisecond
 ROOT = ""
 
 _Told = list[tuple[StatusItem, Callable[[Figures], int | str]]]
@@ -37,16 +36,15 @@ async def list_names(here: Here, event: events.List) -> None:
         recursive_match=event.recursive_match,
         figures=_wanted(event.status) if event.status else None,
     )
-    listed = await here.terms.listing.names(here.account, question)
-    await _tell(here, listed, event)
+    await _tell(here, here.terms.listing.pages(here.account, question), event)
 
 
-async def _tell(here: Here, listed: list[Listed], event: events.List) -> None:
+async def _tell(here: Here, listed: AsyncIterator[list[Listed]], event: events.List) -> None:
     told = _told(here, event.status)
 
     async def pages() -> AsyncIterator[list[bytes | memoryview]]:
-        for start in range(0, len(listed), PAGE):
-            yield [row for each in listed[start : start + PAGE] for row in _rows(here, each, event, told)]
+        async for page in listed:
+            yield [row for each in page for row in _rows(here, each, event, told)]
 
     async def ending() -> None:
         await _end(here)
@@ -88,7 +86,7 @@ async def lsub(here: Here, event: events.Lsub) -> None:
         here.engine.tell([responses.lsub_row(ROOT, ("\\Noselect",))])
         await _end(here)
         return
-    listed = await here.terms.listing.list_subscribed(here.account, event.reference + event.pattern)
+    listed = await here.terms.listing.subscribed(here.account, event.reference + event.pattern)
     is_utf8 = here.engine.is_utf8
     here.engine.tell(
         responses.lsub_row(each.name, () if each.is_subscribed else ("\\Noselect",), is_utf8=is_utf8) for each in listed

@@ -149,8 +149,12 @@ class Folders:
         if place is not None:
             subscriptions.remove(tx, account.id, place.owner, place.mailbox.name)
             return place
+        try:
+            kept = canonical_name(name)
+        except MailboxRefusal:
+            return None
         for each in subscriptions.names(tx, account.id):
-            if self._places.called(account, each.owner, each.name) == name:
+            if self._places.called(account, each.owner, each.name) == kept:
                 subscriptions.remove(tx, account.id, each.account, each.name)
         return None
 

@@ -79,10 +79,9 @@ class Sorter:
             ancestors: dict[int, tuple[bytes, ...]] = {}
             if algorithm is ThreadAlgorithm.REFERENCES:
                 ancestors = await self._ancestors(mailbox, summed)
-            for row in summed:
-                if row.uid in dates:
-                    uids.append(row.uid)
-                    members.append(_member(row, ancestors.get(row.uid, ()), dates[row.uid]))
+            there = [row for row in summed if row.uid in dates]
+            uids.extend(row.uid for row in there)
+            members += await self._work(partial(_members, there, ancestors, dates), len(there))
         return await self._work(partial(thread, members, algorithm), len(members)), uids
 
     async def written(self, forest: Forest, numbers: Sequence[int]) -> str:
@@ -115,6 +114,12 @@ class Sorter:
             ids = message_ids(values[0]) if values else []
             found.append((row.uid, letter.email, tuple(ids[-MAX_ANCESTORS:])))
         return found
+
+
+def _members(
+    rows: Sequence[Summed], ancestors: Mapping[int, Sequence[bytes]], dates: Mapping[int, float]
+) -> list[Member]:
+    return [_member(row, ancestors.get(row.uid, ()), dates[row.uid]) for row in rows]
 
 
 def _member(row: Summed, ancestors: Sequence[bytes], received: float) -> Member:
