@@ -14,7 +14,6 @@ import subprocess
 import termios
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
 
 import pytest
 
@@ -71,7 +70,7 @@ class Terminal:
 
 
 @contextlib.contextmanager
-def on_a_terminal(command: Sequence[str | Path], env: Mapping[str, str]) -> Iterator[Terminal]:
+def on_a_terminal(command: Sequence[object], env: Mapping[str, str]) -> Iterator[Terminal]:
     master, slave = pty.openpty()
     fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", ROWS, COLUMNS, 0, 0))
     program = found(str(command[0]))

@@ -4,6 +4,8 @@
 from __future__ import annotations
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from posthouse.mail.sections import Kind, find, header_fields, leaf, span
 from posthouse.mail.structure import parse
@@ -126,3 +128,19 @@ def test_a_header_longer_than_any_limit_is_told_whole() -> None:
     header = b"X: " + b"x" * 300_000 + b"\r\nFrom: a\r\nno field\r\nTo: b\r\n\r\n"
     assert header_fields(header, [b"from"]) == b"From: a\r\n\r\n"
     assert header_fields(header, [b"x"], others=True) == b"From: a\r\nno field\r\nTo: b\r\n\r\n"
+
+
+PIECES = [b"From", b"to", b"X.y", b":", b": ", b" ", b"\t", b"\r\n", b"\r\n ", b"\r", b"\n", b"a%", b"\0", b"From: a"]
+NAMES = [b"FROM", b"To", b"x.y", b"a%", b"a b", b"From "]
+
+
+@given(
+    st.lists(st.sampled_from(PIECES), max_size=14).map(b"".join),
+    st.lists(st.sampled_from(NAMES), min_size=1, max_size=4),
+    st.booleans(),
+)
+def test_fields_are_found_by_their_names_as_by_taking_all_apart(header: bytes, names: list[bytes], ends: bool) -> None:
+    """A few names are looked for, many are not: with more of them the header is taken apart."""
+    header += b"\r\n\r\n" if ends else b""
+    others = [b"other%d" % number for number in range(50)]
+    assert header_fields(header, names) == header_fields(header, names + others)

@@ -108,7 +108,7 @@ def test_replacing_is_one_unit(box: Box) -> None:
     assert (moved.uids, moved.uid_validity) == (((1, 1),), box.mailbox("Sent").uid_validity)
     with pytest.raises(MailboxRefusal) as refused:
         box.db.run(lambda tx: replace(tx, box, 3, "Sent", new()))
-    assert refused.value.reason is Reason.NONEXISTENT
+    assert refused.value.reason is Reason.EXPUNGEISSUED
     assert len(shown(box, "Sent")) == 1
 
 

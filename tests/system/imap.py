@@ -63,7 +63,7 @@ class Imap:
 
     async def answer(self, tag: str = "") -> tuple[list[bytes], str]:
         """Untagged responses up to the answer of the last command (or of that tag), and that without its tag."""
-        told = []
+        told: list[bytes] = []
         start = f"{tag or f't{self._count}'} ".encode()
         while True:
             response = await self.response()

@@ -198,6 +198,30 @@ async def test_what_is_refused_without_waiting_is_read_over(post: Post) -> None:
         assert (await bob.ask("NOOP")).startswith("OK")
 
 
+async def test_a_mailbox_that_is_renamed_meanwhile_is_not_there(post: Post) -> None:
+    """The letter went into the mailbox that had had the name when it began to come."""
+    async with await Imap.open(post) as bob, await Imap.open(post) as other:
+        await bob.say("APPEND Drafts {5}")
+        assert (await bob.response()).startswith(b"+")
+        assert (await other.ask("RENAME Drafts Old")).startswith("OK")
+        await bob.wire.send(b"hello\r\n")
+        assert (await bob.answer())[1].startswith("NO [TRYCREATE]")
+    assert await rows(post, "Old") == []
+    await check(post)
+
+
+async def test_rights_that_are_taken_away_meanwhile_are_gone(post: Post) -> None:
+    name = await share(post, "Drafts", "lri")
+    async with await Imap.open(post) as bob:
+        await bob.say(f"APPEND {name} {{5}}")
+        assert (await bob.response()).startswith(b"+")
+        await share(post, "Drafts", "lr")
+        await bob.wire.send(b"hello\r\n")
+        assert (await bob.answer())[1].startswith("NO [NOPERM]")
+        assert (await bob.append(name, b"hello")).startswith("NO [NOPERM]")
+    assert await rows(post, "Drafts", ALICE) == []
+
+
 async def test_the_quota_is_looked_at_before_the_letter_comes(post: Post) -> None:
     async with await Imap.open(post, "small@bob.test") as small:
         told, answer = await small.tell("APPEND INBOX {1001}")
@@ -414,7 +438,7 @@ async def test_a_letter_that_went_meanwhile_is_not_replaced(post: Post) -> None:
         await other.ask("SELECT Drafts")
         await other.ask("CLOSE")  # expunges
         await bob.wire.send(b"hello\r\n")
-        assert (await bob.answer())[1].startswith("NO [NONEXISTENT]")
+        assert (await bob.answer())[1].startswith("NO [EXPUNGEISSUED]")
     assert await rows(post, "Drafts") == []
     await check(post)
 

@@ -9,8 +9,10 @@ from collections.abc import AsyncIterator
 import pytest
 
 from posthouse.edges.imap import fetching
+from posthouse.edges.imap.here import Pieces
 from posthouse.ports import StoreFault
 from posthouse.services.mailbox.fetching import Fetching
+from posthouse.services.mailbox.kept_octets import KeptOctets
 from tests.system.imap import BOB, Imap
 from tests.system.post import Post
 from tests.system.test_damage import hurt
@@ -342,8 +344,6 @@ async def test_a_structure_that_was_kept_wrongly_is_found_out_again(post: Post, 
     await post.house.mailboxes.fetching.close()
     await post.house.database.write(lambda tx: tx.run("UPDATE email_detail SET structure = :wrong", wrong=b"\7"))
     assert await fetched(session, "FETCH 1 (BODYSTRUCTURE BODY.PEEK[4.2.1])") == first
-    await post.house.database.write(lambda tx: tx.run("UPDATE email_detail SET structure = :wrong", wrong=b"\7"))
-    assert await fetched(session, "FETCH 1 (BODYSTRUCTURE)") == [first[0].split(" BODY[")[0] + ")", "OK"]
 
 
 # --- \Seen ----------------------------------------------------------------------------------------
@@ -384,6 +384,15 @@ async def test_a_mailbox_that_is_only_looked_at_stays_as_it_is(door: Door) -> No
     await session.ask("EXAMINE INBOX")
     assert await value(session, "BODY[]") == PLAIN
     assert await fetched(session, "FETCH 1 FLAGS") == ["* 1 FETCH (FLAGS ())", "OK"]
+
+
+async def test_a_letter_that_was_marked_and_cannot_be_told_has_its_flags_told(post: Post, door: Door) -> None:
+    session = await door.filled(PLAIN, b"Content-Transfer-Encoding: x-secret\r\n\r\nwhat?")
+    responses = await fetched(session, "FETCH 2 BINARY[1]")
+    assert responses == ["* 2 FETCH (FLAGS (\\Seen))", "NO [UNKNOWN-CTE]"]
+    hurt(post, b"Hello, Bob.")
+    assert await fetched(session, "FETCH 1 BODY[]") == ["* 1 FETCH (FLAGS (\\Seen))", "NO [CONTACTADMIN]"]
+    assert await fetched(session, "NOOP") == ["OK"]
 
 
 async def test_flags_that_were_asked_for_are_those_after_reading(door: Door) -> None:
@@ -573,13 +582,18 @@ async def test_a_hurt_letter_is_left_out_and_the_others_are_told(post: Post, doo
     words = [b"Subject: one\r\n\r\nfirst words\r\n", b"Subject: two\r\n\r\nhurt words\r\n", PLAIN]
     session = await door.filled(*words)
     hurt(post, b"hurt words")
-    for item in ("BODY.PEEK[]", "BODY.PEEK[TEXT]", "BODYSTRUCTURE", "PREVIEW", "(UID BODY.PEEK[1])", "BODY[]"):
+    for item in ("BODY.PEEK[]", "BODY.PEEK[TEXT]", "BODYSTRUCTURE", "PREVIEW", "(UID BODY.PEEK[1])"):
         responses = await fetched(session, f"FETCH 1:3 {item}")
         heads = [each.split(" (")[0] for each in responses]
         assert heads == ["* 1 FETCH", "* 3 FETCH", "NO [CONTACTADMIN]"], item
         assert "words" not in "".join(responses).replace("first words", "")
     assert await fetched(session, "FETCH 2 (UID RFC822.SIZE)") == ["* 2 FETCH (UID 2 RFC822.SIZE 28)", "OK"]
-    assert await fetched(session, "UID FETCH 2 BODY[]") == ["NO [CONTACTADMIN]"]
+    assert [each.split(" BODY")[0] for each in await fetched(session, "UID FETCH 1:3 BODY[]")] == [
+        "* 1 FETCH (UID 1 FLAGS (\\Seen)",
+        "* 3 FETCH (UID 3 FLAGS (\\Seen)",
+        "* 2 FETCH (FLAGS (\\Seen))",
+        "NO [CONTACTADMIN]",
+    ]
 
 
 @pytest.mark.parametrize(
@@ -621,6 +635,64 @@ async def test_an_answer_of_many_pieces_is_whole(door: Door, monkeypatch: pytest
     found = [re.match(r"\* (\d+) FETCH \(UID (\d+) ", each) for each in responses[:-1]]
     assert [(int(each[1]), int(each[2])) for each in found if each] == list(enumerate(expected, 1))
     assert responses[-1] == "OK"
+
+
+@pytest.mark.parametrize("limit", [1, 3, 7, 100])
+def test_a_long_piece_is_cut_and_nothing_lost(limit: int) -> None:
+    pieces: Pieces = [b"abc", memoryview(b"defghij"), b"", b"klmnopqrstuvw", memoryview(b"xyz")]
+    parts = list(fetching.cut(pieces, limit))
+    assert b"".join(b"".join(part) for part in parts) == b"abcdefghijklmnopqrstuvwxyz"
+    assert {len(b"".join(part)) for part in parts[:-1]} <= {limit}
+    assert len(b"".join(parts[-1])) <= limit
+
+
+async def test_what_was_written_for_one_client_is_told_to_the_next(post: Post, door: Door) -> None:
+    """ENVELOPE and structures are written once; UTF-8 between quotes is for those who have asked for it."""
+    accented = b"Subject: caf\xc3\xa9\r\nContent-Type: text/plain; name=\xc3\xa9\r\n\r\nx"
+    session = await door.filled(PLAIN, accented, PARTS)
+    plain = await Imap.open(post, mailbox="INBOX")
+    for items in ("(UID ENVELOPE)", "(BODY UID BODYSTRUCTURE)", "(ENVELOPE INTERNALDATE BODYSTRUCTURE)"):
+        first, other = await fetched(session, f"FETCH 1:3 {items}"), await fetched(plain, f"FETCH 1:3 {items}")
+        assert first[1] != other[1]
+        assert first[0::2] == other[0::2]
+        post.house.mailboxes.fetching.kept = KeptOctets()
+        assert await fetched(session, f"FETCH 1:3 {items}") == await fetched(session, f"FETCH 1:3 {items}") == first
+        assert await fetched(plain, f"FETCH 1:3 {items}") == other
+    await session.ask("STORE 1 +FLAGS.SILENT (\\Deleted)")
+    await session.ask("EXPUNGE")
+    assert [each.split(" (")[0] for each in await fetched(plain, "FETCH 1:3 (UID ENVELOPE INTERNALDATE)")] == [
+        "* 2 FETCH",
+        "* 3 FETCH",
+        "NO [EXPUNGEISSUED]",
+    ]
+    await plain.wire.hang_up()
+
+
+async def test_a_large_letter_is_told_whole(door: Door, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fetching, "PIECE", 70_000)
+    large = b"Subject: large\r\n\r\n" + bytes(range(32, 127)) * 8_000
+    session = await door.filled(PLAIN, large, PLAIN)
+    responses, answer = await session.tell("FETCH 1:3 BODY.PEEK[]")
+    assert answer.startswith("OK")
+    assert [each.split(b"\r\n", 1)[1][:-1] for each in responses] == [PLAIN, large, PLAIN]
+    assert await value(session, "BODY.PEEK[HEADER]", 2) == b"Subject: large\r\n\r\n"
+    assert await value(session, "BODY.PEEK[]<500000.20>", 2, label="BODY[]<500000>") == large[500_000:500_020]
+
+
+async def test_the_header_of_a_large_letter_is_told_though_its_body_is_hurt(door: Door) -> None:
+    """It is not looked at; who asks for the body is not told anything of it."""
+    body = b"0123456789abcdef" * 8_000
+    session = await door.filled(b"Subject: large\r\n\r\n" + body)
+    hurt(door.post, body)
+    assert await value(session, "BODY.PEEK[HEADER.FIELDS (Subject)]") == b"Subject: large\r\n\r\n"
+    assert await fetched(session, "FETCH 1 BODY.PEEK[TEXT]") == ["NO [CONTACTADMIN]"]
+
+
+async def test_a_hurt_header_of_a_large_letter_is_told_to_nobody(door: Door) -> None:
+    session = await door.filled(b"Subject: large letter\r\n\r\n" + b"0123456789abcdef" * 8_000)
+    hurt(door.post, b"large letter")
+    for item in ("BODY.PEEK[HEADER.FIELDS (Subject)]", "BODY.PEEK[HEADER]", "BODY.PEEK[]"):
+        assert await fetched(session, f"FETCH 1 {item}") == ["NO [CONTACTADMIN]"]
 
 
 async def test_what_happens_between_two_pieces_is_told_and_nothing_twice(

@@ -104,6 +104,9 @@ async def test_a_client_of_rev2_is_told_the_name_that_a_mailbox_got(post: Post) 
         spelled = '"Cafe\u0301"'
         assert await told(bob, f"CREATE {spelled}") == [f'* LIST () "/" "Caf\u00e9" (OLDNAME ({spelled}))']
         assert await told(bob, "CREATE Plain/") == []
+        opened = f'* LIST () "/" "Caf\u00e9" (OLDNAME ({spelled}))'
+        assert opened in await told(bob, f"SELECT {spelled}"), "RFC 9051 §6.3.2"
+        assert '* LIST () "/" Plain' in await told(bob, "SELECT Plain")
         assert await told(bob, 'RENAME "Caf\u00e9" Tea') == ['* LIST () "/" Tea (OLDNAME ("Caf\u00e9"))']
         assert await told(bob, "CREATE inbox/Below") == ['* LIST () "/" INBOX/Below (OLDNAME (inbox/Below))']
         assert await told(bob, "DELETE inbox/Below") == [

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from posthouse import serving
 from posthouse.app import House, Machine, open_house, real_machine
@@ -19,7 +19,7 @@ from posthouse.config import Settings, from_table
 from posthouse.edges.imap.session import ImapSession
 from posthouse.mail.address import parse_address
 from posthouse.mail.envelope import ForwardPath, ReversePath
-from posthouse.ports import Peer, Reader, TlsInfo
+from posthouse.ports import Peer, Reader, TlsInfo, Workers
 from posthouse.protocol.engine import Signal
 from posthouse.services.passwords import Cost
 from posthouse.services.transaction import Client
@@ -35,6 +35,8 @@ PEOPLE = ("alice", "bob", "carol", "shared")
 CHEAP = Cost(time=1, memory=8)  # KiB; the smallest Argon2 there is
 TLS = TlsInfo("TLSv1.3", "TLS_AES_128_GCM_SHA256")
 PEER = Peer("127.0.0.1", 40_000, "127.0.0.1", 993, "t")
+# More octets than these at once come in larger pieces: one by one they would take seconds, and show nothing new.
+LARGE, LARGE_PIECE = 20_000, 1_021
 MAX_TURNS = 50  # of the loop until nothing that was published is left to be told
 
 
@@ -61,13 +63,13 @@ def quotas_of(said: Mapping[str, str]) -> dict[str, int]:
     return {key.removeprefix("quota."): int(text) for key, text in said.items() if key.startswith("quota.")}
 
 
-def machine() -> Machine:
+def machine(workers: Callable[[], Workers] = InlineWorkers) -> Machine:
     """Everything in the loop's thread; the loop may run on virtual time."""
     return replace(
         real_machine(),
         clock=FakeClock(),
         entropy=FakeEntropy(),
-        workers=InlineWorkers,
+        workers=workers,
         resolver=lambda _: FakeResolver(),
         transport=FakeTransport,
         password_cost=CHEAP,
@@ -103,6 +105,9 @@ async def deliver(house: House, person: str, octets: bytes) -> None:
     await letter.finish()
 
 
+W = TypeVar("W", bound="HouseWire")
+
+
 class HouseWire:
     """A connection's part without its socket: every piece is fed, all events are answered, output is kept."""
 
@@ -132,7 +137,9 @@ class HouseWire:
                 self._tls_due = True
             elif event is Signal.CLOSE:
                 self._is_closed = True
-            elif event is not Signal.MORE:
+            elif event is Signal.MORE:
+                await asyncio.sleep(0)  # others have their turn between the pieces of a long answer
+            else:
                 assert event is not Signal.PAUSED, "the session left an event without an answer"
                 await self.session.answer(event)
                 self._gather()
@@ -149,6 +156,8 @@ class HouseWire:
 
     async def send(self, octets: bytes) -> None:
         size = self._piece or max(len(octets), 1)
+        if len(octets) > LARGE:
+            size = max(size, LARGE_PIECE)
         for start in range(0, len(octets), size):
             self._engine.receive_data(octets[start : start + size])
             await self.pump()
@@ -197,21 +206,38 @@ class HouseWorld:
         self.house = house
         self._piece = piece
         self._services = {service.name: service for service in serving.services_of(house)}
-        self._wires: list[SettledWire] = []
+        self._wires: list[HouseWire] = []
 
     @classmethod
-    async def opened(cls, template: Path, folder: Path, said: Mapping[str, str], piece: int = 0) -> HouseWorld:
+    async def opened(
+        cls,
+        template: Path,
+        folder: Path,
+        said: Mapping[str, str],
+        piece: int = 0,
+        *,
+        workers: Callable[[], Workers] = InlineWorkers,
+    ) -> HouseWorld:
         """On a copy of what `furnish` made."""
         shutil.copytree(template, folder)
-        house = open_house(folder, settings_of(said), machine())
+        house = open_house(folder, settings_of(said), machine(workers))
         await set_quotas(house, said)
         return cls(house, piece)
 
     async def open(self, *, is_plain: bool = False) -> SettledWire:
+        return await self._begun(SettledWire(self._session(is_plain=is_plain), self._piece, self))
+
+    async def open_alone(self) -> HouseWire:
+        """A session that nobody else's words wake: for those that work at the same time."""
+        return await self._begun(HouseWire(self._session(is_plain=False), self._piece))
+
+    def _session(self, *, is_plain: bool) -> ImapSession:
         service = self._services["imap" if is_plain else "imaps"]
         session = service.new_session(PEER, None if is_plain else TLS)
         assert isinstance(session, ImapSession)
-        wire = SettledWire(session, self._piece, self)
+        return session
+
+    async def _begun(self, wire: W) -> W:
         self._wires.append(wire)
         await wire.pump()
         return wire

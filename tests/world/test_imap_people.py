@@ -9,9 +9,10 @@ from typing import Any
 
 import pytest
 
-from posthouse.protocol.imap.client import Fetched, Status, Untagged
+from posthouse.protocol.imap.client import Event, Fetched, Status, Untagged
 from posthouse.services.mailbox import resync
-from posthouse.services.mailbox.appending import AppendDesk
+from posthouse.services.mailbox.appending import AppendDesk, Target
+from posthouse.services.mailbox.places import Place
 from posthouse.services.mailbox.resync import Missed
 from posthouse.services.mailbox.view import Expunged, SelectedView, Vanished
 from posthouse.sim import mail_program
@@ -69,7 +70,7 @@ def test_what_vanished_before_it_was_known_is_one_letter_less() -> None:
     assert not holdings.complaints
 
 
-WRONG = {
+WRONG: dict[str, Event] = {
     "fewer exist": Untagged("EXISTS", (), 2),
     "nobody expunged": Untagged("EXPUNGE", (), 4),
     "unknown vanished": Untagged("VANISHED", ("4",)),
@@ -262,10 +263,10 @@ def test_a_server_that_counts_wrongly_is_found_out(player: Player, monkeypatch: 
 def test_a_server_that_puts_letters_in_twice_is_found_out(player: Player, monkeypatch: pytest.MonkeyPatch) -> None:
     put = AppendDesk.put
 
-    async def put_twice(desk: AppendDesk, place: Any, new: Any, replaced: Any) -> Appended:
-        if replaced is None:
-            await put(desk, place, new, None)
-        return await put(desk, place, new, replaced)
+    async def put_twice(desk: AppendDesk, target: Target, new: Any) -> tuple[Place, Appended]:
+        if target.replaced is None:
+            await put(desk, target, new)
+        return await put(desk, target, new)
 
     monkeypatch.setattr(AppendDesk, "put", put_twice)
     assert problems_of(player, range(40), "was put in 1 times at most")

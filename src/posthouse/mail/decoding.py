@@ -123,6 +123,6 @@ def _base64(octets: Buffer) -> bytes:
 def _quoted_printable(octets: bytes) -> bytes:
     if b" \r\n" in octets or b"\t\r\n" in octets or octets.endswith((b" ", b"\t")):
         octets = _ADDED_BLANKS.sub(b"", octets)
-    if octets.count(b"=\r") != octets.count(b"=\r\n"):  # the decoder would skip from "=" CR to the next LF
+    if octets.count(b"\r") != octets.count(b"\r\n"):  # the decoder would skip from "=" CR to the next LF
         octets = _CR_ALONE.sub(b"=3D\r", octets)
     return binascii.a2b_qp(octets)

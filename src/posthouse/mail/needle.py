@@ -21,16 +21,15 @@ from posthouse.mail.structure_fields import text_parameter
 _PLAIN = frozenset((b"7bit", b"8bit", b"binary"))
 # Charsets in which an octet below 128 is the character of ASCII wherever it stands.
 _LIKE_ASCII = re.compile(r"(?:us-ascii|ascii|utf-8|iso-8859-\d{1,2}|windows-125\d|)", re.IGNORECASE)
-# What may make text look another way in octets than it reads: transfer encodings and charsets with escapes.
-# (One look for each costs a tenth of an expression that has them all.)
-_DISGUISES = (b"base64", b"quoted-printable", b"iso-2022", b"utf-7", b"utf7", b"hz-gb")
-# Types of letters with parts, which have headers of their own.
-_COMPOSITE = (b"multipart", b"rfc822", b"message/global")
-
+# What in a header tells that the body is not one text which reads as its octets do: transfer encodings, charsets with
+# escapes, and types of letters with parts, which have headers of their own. (One look for each costs a tenth of an
+# expression that has them all.)
+_NOT_PLAIN = (
+    b"base64", b"quoted-printable", b"iso-2022", b"utf-7", b"utf7", b"hz-gb", b"multipart", b"rfc822", b"message/global"
+)  # fmt: skip
 _ASCII = bytes(range(128))
 # Characters other than ASCII of one text that are looked at one by one; a text in one language has some dozen.
 FEW = 64
-FIRST_PART = 1024  # octets in which the header of a letter's first part is
 
 
 def folded(text: str) -> str:
@@ -101,16 +100,13 @@ class Needle:
         return False
 
     def cannot_be_in(self, header: bytes, body: bytes) -> bool:
-        """Whether one look at a letter's body, given in lower case as its header, tells that it is in no text of it."""
-        if not body.isascii() or _has_one(_DISGUISES, header):
+        """Whether one look at a letter's body, in octets, tells that it is in no text of it. `header` in lower case."""
+        for mark in _NOT_PLAIN:  # a generator costs as much again
+            if mark in header:
+                return False
+        if not body.isascii():
             return False
-        has_parts = _has_one(_COMPOSITE, header)
-        # Where parts are encoded, most often the first one is, and its header tells.
-        if has_parts and (_has_one(_DISGUISES, body[:FIRST_PART]) or b"=?" in body or _has_one(_DISGUISES, body)):
-            return False
-        if self._octets is None:
-            return True
-        return self._octets not in body and not (has_parts and self._spans_lines and self._octets in _unfolded(body))
+        return self._octets is None or self._octets not in body.lower()
 
     def is_in_body(self, root: Part, content: Buffer) -> bool:
         """In a text of the letter, or in the header of a part or of a letter inside it. Other parts hold no text."""
@@ -127,13 +123,6 @@ class Needle:
             if octets.isascii():
                 return self._octets is not None and self._octets in octets.lower()
         return self.is_in(decoded_text(part, content))
-
-
-def _has_one(marks: tuple[bytes, ...], octets: bytes) -> bool:
-    for mark in marks:  # noqa: SIM110 - a generator costs as much again
-        if mark in octets:
-            return True
-    return False
 
 
 def _is_like_ascii(part: Part) -> bool:

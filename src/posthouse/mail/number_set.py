@@ -7,8 +7,9 @@ Invariant: the ranges stand as they were said, in their order, so that pairs of 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from operator import eq
 
 STAR = 0  # stands for `*`: no message has this number, and no UID is 0 (RFC 9051 §2.3.1)
 
@@ -64,8 +65,13 @@ def merged(ranges: Iterable[tuple[int, int]]) -> Ranges:
     return tuple(found)
 
 
-def ranges_of(numbers: Iterable[int]) -> Ranges:
+def ranges_of(numbers: Sequence[int]) -> Ranges:
     """Runs in a row of numbers, in the order of the row: 5, 1, 2, 3 has the runs 5 and 1:3."""
+    count = len(numbers)
+    if count and numbers[-1] - numbers[0] == count - 1:
+        run = range(numbers[0], numbers[0] + count)
+        if all(map(eq, numbers, run)):  # a whole mailbox is not gone through one by one
+            return ((run[0], run[-1]),)
     found: list[tuple[int, int]] = []
     first = last = -1
     for number in numbers:

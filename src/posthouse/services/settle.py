@@ -187,7 +187,6 @@ class Settler:
                 diagnostic=ruling.outcome.diagnostic,
             )
 
-
     def _announce(self, postings: Sequence[Posting]) -> None:
         for posting in postings:
             posting.announce()

@@ -74,7 +74,7 @@ def replace(
     visitor: int | None = None,
 ) -> Appended:
     """Put a letter into a mailbox, and remove one from this or another mailbox, perhaps of another account, together
-    (RFC 8508 §3.4). Raise as `append` does, and `MailboxRefusal` NONEXISTENT where there is nothing to replace.
+    (RFC 8508 §3.4). Raise as `append` does, and `MailboxRefusal` EXPUNGEISSUED where there is nothing to replace.
 
     What the letter that goes gives back counts for the quota. `modseq` is that of the mailbox where it went.
     """
@@ -83,7 +83,7 @@ def replace(
     else:
         units = {}
     if not messages.existing(tx, mailbox, ((uid, uid),)):
-        raise MailboxRefusal(Reason.NONEXISTENT, "the message that is to be replaced is not there any more")
+        raise MailboxRefusal(Reason.EXPUNGEISSUED, "the message that is to be replaced is not there any more")
     saved = freed(tx, mailbox, uid) if account == to_account else 0
     appended = append(tx, to_account, target, [new], visitor=visitor, freed=saved)
     if units:

@@ -124,7 +124,7 @@ _SUMMARIES = (
 )
 _PLACES = (
     "SELECT p.uid, p.email, d.prefix, b.pack, b.pack_offset, b.length, b.hash, p.size, e.header_size,"
-    f" CASE WHEN b.length > {LARGE} THEN d.summary END"
+    " CASE WHEN b.length > 65536 THEN d.summary END"  # LARGE
     " FROM placement AS p JOIN email AS e ON e.id = p.email JOIN email_detail AS d ON d.email = p.email"
     " JOIN blob AS b ON b.id = e.blob WHERE p.mailbox = :mailbox AND uid BETWEEN :first AND :last ORDER BY uid"
 )

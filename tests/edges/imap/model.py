@@ -135,7 +135,11 @@ class Client:
 
     @property
     def uses_vanished(self) -> bool:
-        return "QRESYNC" in self.enabled
+        return "QRESYNC" in self.enabled or self.is_uid_only
+
+    @property
+    def is_uid_only(self) -> bool:
+        return "UIDONLY" in self.enabled
 
     @property
     def here(self) -> Box:
@@ -216,11 +220,14 @@ class Client:
                 check(self.may_hear_expunge, "VANISHED is told where it may not be")
                 check(self.uses_vanished, "VANISHED is told to a client without QRESYNC")
                 for uid in numbers_of(event.values[0]):
-                    found = [entry for entry in self.entries if entry.uid == uid]
-                    check(found, f"VANISHED {uid}, which the client never had")
-                    self._lose(found[0])
+                    self._vanished(uid)
             case _:
                 pass
+
+    def _vanished(self, uid: int) -> None:
+        found = [entry for entry in self.entries if entry.uid == uid]
+        check(found, f"VANISHED {uid}, which the client never had")
+        self._lose(found[0])
 
     def _lose(self, entry: Entry) -> None:
         check(entry.uid not in self.here.letters, f"UID {entry.uid} is told to be gone, and is not")
@@ -238,8 +245,13 @@ class Client:
     def _fetched(self, event: Fetched) -> None:
         if self.box is None:
             return
-        check(1 <= event.number <= len(self.entries), f"FETCH {event.number} of {len(self.entries)}")
-        entry = self.entries[event.number - 1]
+        check(event.is_uid == self.is_uid_only, "it is told in numbers of the wrong kind")
+        number = event.number
+        if event.is_uid:
+            number = next((n for n, entry in enumerate(self.entries, 1) if entry.uid == event.number), 0)
+        check(1 <= number <= len(self.entries), f"FETCH {event.number} of {len(self.entries)}")
+        entry = self.entries[number - 1]
+        entry.is_known |= event.is_uid
         if "UID" in event.items:
             check(event.items["UID"] == str(entry.uid), f"number {event.number} is UID {entry.uid}, not {event.items}")
             entry.is_known = True

@@ -24,6 +24,7 @@ from posthouse.store.flagging import Stored
 from posthouse.store.journal import Entry, Kind
 from tests import virtual_loop
 from tests.edges.imap.model import ModelError
+from tests.edges.imap.small import in_small_pieces
 from tests.edges.imap.walk import Walk
 from tests.transcripts.imap_house import HouseWorld, furnish
 
@@ -56,8 +57,14 @@ def test_walk(walk: Callable[[int, int], None], seed: int) -> None:
     walk(seed, STEPS)
 
 
+@pytest.mark.parametrize("seed", range(20, 26))
+def test_walk_in_small_pieces(walk: Callable[[int, int], None], seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    in_small_pieces(monkeypatch)
+    walk(seed, STEPS)
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("seed", range(100, 130))
+@pytest.mark.parametrize("seed", range(100, 112))
 def test_long_walk(walk: Callable[[int, int], None], seed: int) -> None:
     walk(seed, 4 * STEPS)
 

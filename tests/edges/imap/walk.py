@@ -39,13 +39,14 @@ FLAGS = (SEEN, "\\Answered", "\\Flagged", DELETED, "\\Draft", "$Work", "$later")
 LETTER = b"From: alice@example.test\r\nSubject: a letter\r\n\r\nHello\r\n"
 MOST = 25  # letters of a mailbox: beyond it nothing is put there, so that walks stay short
 LINES = 40  # of the dialogue that an error tells
-# name, person, words to enable
+# Name, person, words to enable. One walk in three has numbers for nobody but the others (RFC 9586).
 CLIENTS = (
     ("plain", OWNER, ()),
     ("condstore", OWNER, ("IMAP4rev2", "CONDSTORE")),
     ("qresync", OWNER, ("IMAP4rev2", "QRESYNC")),
     ("visitor", VISITOR, ("IMAP4rev2",)),
 )
+UID_ONLY = 3
 
 
 Deed = Callable[[Client], Awaitable[None]]
@@ -55,6 +56,7 @@ class Walk:
     def __init__(self, world: HouseWorld, seed: int) -> None:
         self._world = world
         self._chance = Random(seed)
+        self._has_uid_only = seed % UID_ONLY == 0
         self._boxes = {name: Box(name) for name in NAMES}
         self._log: list[str] = []
         self._clients: list[Client] = []
@@ -97,7 +99,8 @@ class Walk:
 
     async def _begin(self) -> None:
         for name, person, enabled in CLIENTS:
-            client = await self._connect(name, person, enabled)
+            more = ("UIDONLY",) if name == "qresync" and self._has_uid_only else ()
+            client = await self._connect(name, person, (*enabled, *more))
             self._clients.append(client)
             if name == "plain":
                 await self._ok(client, "CREATE", "Work")
@@ -191,6 +194,9 @@ class Walk:
         count = min(len(client.entries), self._chance.choice((1, 1, 2, 3, 6)))
         return sorted(self._chance.sample(client.entries, count), key=lambda entry: entry.uid)
 
+    def _names_uids(self, client: Client) -> bool:
+        return client.is_uid_only or self._chance.random() < 0.5
+
     def _flags(self) -> frozenset[str]:
         return frozenset(self._chance.sample(FLAGS, self._chance.randint(0, 3)))
 
@@ -208,20 +214,22 @@ class Walk:
 
     async def _ask(self, client: Client) -> None:
         """FETCH of what the client does not know yet."""
-        unknown = [n for n, entry in enumerate(client.entries, 1) if not entry.is_known or entry.flags is None]
+        unknown = [entry for entry in client.entries if not entry.is_known or entry.flags is None]
         if unknown:
-            items = "(UID FLAGS MODSEQ)" if "CONDSTORE" in client.enabled else "(UID FLAGS)"
-            await client.say("FETCH", set_of(unknown), items, may_hear_expunge=False)
+            items = "(UID FLAGS)" if "CONDSTORE" not in client.enabled else "(UID FLAGS MODSEQ)"
+            by_uid = client.is_uid_only
+            words = ("UID FETCH" if by_uid else "FETCH", self._named(client, unknown, by_uid=by_uid), items)
+            await client.say(*words, may_hear_expunge=by_uid)
 
     async def _fetch(self, client: Client) -> None:
-        chosen, by_uid = self._some(client), self._chance.random() < 0.5
+        chosen, by_uid = self._some(client), self._names_uids(client)
         if not chosen:
             return
         there = [entry.uid for entry in chosen if entry.uid in client.here.letters]
         numbers = self._named(client, chosen, by_uid=by_uid)
         words = ("UID FETCH" if by_uid else "FETCH", numbers, "(FLAGS UID)")
         answer = await client.say(*words, may_hear_expunge=by_uid)
-        told = [int(str(each.items["UID"])) for each in answer.fetched if "UID" in each.items]
+        told = [each.number if each.is_uid else int(str(each.items.get("UID", 0))) for each in answer.fetched]
         check(set(there) <= set(told), f"{there} were asked for, {told} were told")
         self._judge(answer, is_short=not by_uid and len(there) < len(chosen))
 
@@ -241,14 +249,15 @@ class Walk:
         letter = client.here.letters[chosen[0].uid]
         if not client.is_read_only and SEEN not in letter.flags_of(client.person):
             client.here.changes += letter.change(client.person, "+", frozenset({SEEN}))
-        number = client.entries.index(chosen[0]) + 1
-        answer = await self._ok(client, "FETCH", str(number), "BODY[TEXT]", may_hear_expunge=False)
+        by_uid = self._names_uids(client)
+        words = ("UID FETCH" if by_uid else "FETCH", self._named(client, chosen, by_uid=by_uid), "BODY[TEXT]")
+        answer = await self._ok(client, *words, may_hear_expunge=by_uid)
         texts = [each.items["BODY[TEXT]"] for each in answer.fetched if "BODY[TEXT]" in each.items]
         check(texts == [b"Hello\r\n"], f"{texts}")
 
     async def _store(self, client: Client) -> None:
         chosen, flags, mode = self._some(client), self._flags(), self._chance.choice(("+", "+", "-", ""))
-        by_uid, is_silent = self._chance.random() < 0.5, self._chance.random() < 0.4
+        by_uid, is_silent = self._names_uids(client), self._chance.random() < 0.4
         if not chosen:
             return
         words = (
@@ -283,7 +292,7 @@ class Walk:
     async def _store_unchanged(self, client: Client) -> None:
         """Conditional on what the client knew last, or before that (RFC 7162 §3.1.3)."""
         known = [entry for entry in client.entries if entry.version >= 0]
-        if not known or client.is_read_only or "plain" in client.name:
+        if not known or client.is_read_only:
             return
         entry, flags = self._chance.choice(known), self._flags()
         letter = client.here.letters.get(entry.uid)
@@ -298,7 +307,7 @@ class Walk:
         )
         if letter is not None and not is_stale:
             self._change(client, [entry], "+", flags)
-        by_uid = self._chance.random() < 0.5
+        by_uid = self._names_uids(client)
         number = str(entry.uid if by_uid else client.entries.index(entry) + 1)
         words = (number, f"(UNCHANGEDSINCE {modseq})", "+FLAGS", flag_list(sorted(flags)))
         answer = await client.say("UID STORE" if by_uid else "STORE", *words, may_hear_expunge=by_uid)
@@ -310,7 +319,7 @@ class Walk:
         key, wanted = self._chance.choice(
             (("ALL", None), ("FLAGGED", "\\Flagged"), ("SEEN", SEEN), ("KEYWORD $Work", "$Work"))
         )
-        by_uid = self._chance.random() < 0.5
+        by_uid = self._names_uids(client)
         letters = client.here.letters
         expected = [
             entry.uid if by_uid else number
@@ -372,7 +381,7 @@ class Walk:
 
     async def _copy(self, client: Client) -> None:
         chosen, target = self._some(client), self._boxes[self._chance.choice(NAMES)]
-        by_uid = self._chance.random() < 0.5
+        by_uid = self._names_uids(client)
         if not chosen or len(target.letters) + len(chosen) > MOST:
             return
         there = [entry.uid for entry in chosen if entry.uid in client.here.letters]
@@ -388,7 +397,7 @@ class Walk:
 
     async def _move(self, client: Client) -> None:
         chosen, target = self._some(client), self._boxes[self._chance.choice(NAMES)]
-        by_uid = self._chance.random() < 0.5
+        by_uid = self._names_uids(client)
         if not chosen or client.is_read_only or len(target.letters) + len(chosen) > MOST:
             return
         source = client.here
@@ -409,7 +418,7 @@ class Walk:
         if not client.entries or client.is_read_only:
             return
         entry, flags = self._chance.choice(client.entries), self._flags()
-        source, by_uid = client.here, self._chance.random() < 0.5
+        source, by_uid = client.here, self._names_uids(client)
         number = str(entry.uid if by_uid else client.entries.index(entry) + 1)
         is_there = entry.uid in source.letters
         new = 0

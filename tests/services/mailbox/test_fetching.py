@@ -15,7 +15,7 @@ from posthouse.mail.header import ENVELOPE_FIELDS
 from posthouse.mail.structure import parse
 from posthouse.mail.structure_pack import unpack
 from posthouse.ports import BlobLocation, DamagedContent, Reader, StoreFault, Transaction
-from posthouse.services.mailbox import fetching, keeping
+from posthouse.services.mailbox import fetching, keeping, looking
 from posthouse.services.mailbox.fetching import Fetching
 from posthouse.services.mailbox.keeping import Keeper
 from posthouse.services.mailbox.pages import Page, Wants
@@ -155,7 +155,7 @@ def test_a_header_that_is_not_the_one_of_its_row_has_the_whole_letter_looked_at(
     """The digest of the whole says whether it was the row or the letter that was hurt."""
     post(desk.box, LARGE)
     place = desk.location(1)
-    desk.run("UPDATE email_detail SET summary = x'9a' || summary")
+    desk.run("UPDATE email_detail SET summary = :other", other=b"\x9a" + b"\xc0" * 10)
     assert desk.page(headers=True).letters[0].header == PREFIX + LARGE[: LARGE.index(b"0123")]
     assert desk.blobs.opened == [place]
     desk.blobs.faults[place] = DamagedContent("hurt")
@@ -189,6 +189,14 @@ def test_what_was_found_out_is_kept_and_the_letter_is_not_opened_again(desk: Des
     again = desk.page(structures=True, previews=True)
     assert (again.structures, again.previews) == (first.structures, first.previews)
     assert len(desk.blobs.opened) == opened
+
+
+def test_a_structure_that_was_kept_wrongly_is_found_out_again(desk: Desk) -> None:
+    post(desk.box, PLAIN)
+    for wrong in (b"", b"\7", b"\1\0\1"):
+        desk.run("UPDATE email_detail SET structure = :wrong", wrong=wrong)
+        assert desk.page(structures=True).structures == [parse(PLAIN)]
+        assert [structure and unpack(structure) for structure, _ in kept(desk)] == [parse(PLAIN)]
 
 
 def test_of_letters_whose_structure_is_known_no_content_is_read_for_others(desk: Desk) -> None:
@@ -230,8 +238,9 @@ async def test_who_finds_out_too_much_waits_for_what_is_being_written(monkeypatc
             written.append(len(unit.keywords["structures"]))  # type: ignore[attr-defined]
 
     keeper = Keeper(Slow())  # type: ignore[arg-type]
-    for number in range(3):
-        await keeper.keep([(number, b"")], [])
+    await keeper.keep([(0, b"")], [])
+    await asyncio.sleep(0)  # it is being written
+    await keeper.keep([(1, b""), (2, b"")], [])
     waits = asyncio.create_task(keeper.keep([(3, b"")], []))
     await asyncio.sleep(0)
     assert not waits.done()
@@ -282,7 +291,7 @@ def test_damaged_letters_are_named_and_the_others_are_there(desk: Desk) -> None:
     for _ in range(4):
         post(desk.box, PLAIN)
     desk.blobs.faults[desk.location(2)] = DamagedContent("hurt")
-    desk.run("UPDATE email_detail SET prefix = x'00' WHERE email = :email", email=desk.email(3))
+    desk.run("UPDATE email_detail SET prefix = :wrong WHERE email = :email", wrong=b"\0", email=desk.email(3))
     page = desk.page(contents=True, summaries=True, dates=True)
     assert (list(page.uids), sorted(page.damaged), page.is_short) == ([1, 4], [2, 3], False)
     assert len(page.letters) == len(page.summaries) == len(page.dates) == 2
@@ -306,6 +315,21 @@ def test_a_summary_that_cannot_be_read_is_that_of_a_damaged_letter(desk: Desk, s
     page = desk.page(summaries=True, structures=True)
     assert (list(page.uids), page.damaged) == ([2], [1])
     assert len(page.summaries) == len(page.structures) == 1
+
+
+@pytest.mark.parametrize("octets", [1, 100, 1000])
+def test_letters_are_looked_at_a_few_at_a_time(desk: Desk, monkeypatch: pytest.MonkeyPatch, octets: int) -> None:
+    monkeypatch.setattr(looking, "OPENED_AT_ONCE", octets)
+    for number in range(20):
+        post(desk.box, PLAIN + b"x" * number)
+    desk.blobs.faults[desk.location(11)] = DamagedContent("hurt")
+    page = desk.page(structures=True, previews=True)
+    there = [number for number in range(20) if number != 10]
+    assert page.structures == [parse(PLAIN + b"x" * number) for number in there]
+    assert (list(page.uids), page.damaged) == ([number + 1 for number in there], [11])
+    assert [bytes(each.content) for each in desk.page(contents=True, parts=True).letters] == [
+        PLAIN + b"x" * number for number in there
+    ]
 
 
 def test_a_disk_that_does_not_answer_is_a_fault_of_all(desk: Desk) -> None:

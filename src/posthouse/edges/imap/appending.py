@@ -6,6 +6,9 @@ Invariant: what can be refused before a message comes is refused then; whatever 
 
 from __future__ import annotations
 
+from collections.abc import Awaitable
+from typing import TypeVar
+
 from posthouse.edges.imap.here import Handlers, Here
 from posthouse.edges.imap.storing import is_refused, where_it_is
 from posthouse.mail.number_set import NumberSet
@@ -13,7 +16,14 @@ from posthouse.protocol.imap import codes, events, responses
 from posthouse.services.mailbox import flag_words
 from posthouse.services.mailbox.appending import Batch, Coming
 from posthouse.services.mailbox.places import Place
+from posthouse.store.appending import Appended
 from posthouse.store.refusal import MailboxRefusal, Reason
+
+T = TypeVar("T")
+
+# Octets of a message that comes without leave and is not looked after before it is there: a letter without
+# attachments. To say no before it comes is too late, and a look costs as much as half of putting it in.
+MAX_UNSEEN = 64 * 1024
 
 
 async def start(here: Here, event: events.MessageStart) -> None:
@@ -21,36 +31,38 @@ async def start(here: Here, event: events.MessageStart) -> None:
     if event.replaces is not None and is_refused(here):
         return
     try:
-        batch = _batch(here) if event.index else await _begin(here, event)
+        if not event.index:
+            replaced = None if event.replaces is None else await _replaced(here, *event.replaces)
+            here.incoming = here.terms.append_desk.begin(
+                here.account, event.mailbox, here.peer.trace, replaced=replaced
+            )
         flags, keywords = flag_words.read(event.flags)
         when = event.internal_date
-        await batch.start(
-            Coming(
-                event.size,
-                flags,
-                keywords,
-                None if when is None else when.timestamp(),
-                may_hold_nul=event.is_binary,
-                may_be_eight_bit=here.engine.is_utf8,
-            )
+        coming = Coming(
+            event.size,
+            flags,
+            keywords,
+            None if when is None else when.timestamp(),
+            may_hold_nul=event.is_binary,
+            may_be_eight_bit=here.engine.is_utf8,
         )
+        looks = here.engine.is_held_back or event.size > MAX_UNSEEN or event.replaces is not None
+        await _said(here, event.mailbox, _batch(here).start(coming, looks=looks))
     except BaseException:
         await _discard(here)
         raise
     here.engine.go_on()
 
 
-async def _begin(here: Here, event: events.MessageStart) -> Batch:
-    replaced = None if event.replaces is None else await _replaced(here, *event.replaces)
+async def _said(here: Here, name: str, work: Awaitable[T]) -> T:
+    """TRYCREATE where the mailbox is not there and could be made (RFC 9051 §6.3.12)."""
     try:
-        batch = await here.terms.append_desk.begin(here.account, event.mailbox, here.peer.trace, replaced=replaced)
+        return await work
     except MailboxRefusal as refusal:
         is_missing = refusal.reason is Reason.NONEXISTENT
-        if is_missing and await here.terms.places.may_create(here.account, event.mailbox):
+        if is_missing and await here.terms.places.may_create(here.account, name):
             raise MailboxRefusal(Reason.TRYCREATE, "there is no such mailbox, create it first") from refusal
         raise
-    here.incoming = batch
-    return batch
 
 
 async def _replaced(here: Here, number: NumberSet, by_uid: bool) -> tuple[Place, int]:
@@ -71,29 +83,31 @@ async def chunk(here: Here, event: events.MessageChunk) -> None:
 
 
 async def append_end(here: Here, event: events.AppendEnd) -> None:
-    batch = _batch(here)
     try:
-        done = await batch.finish()
+        place, done = await _said(here, event.mailbox, _batch(here).finish())
     finally:
         await _discard(here)
-    await _news(here, batch.place)
+    await _news(here, place)
     here.appended += event.count
-    code = codes.append_uid(done.uid_validity, done.uids) if batch.place.may("r") else ""
-    here.engine.ok("Stored", code)
+    here.engine.ok("Stored", _append_uid(place, done))
 
 
-async def replace_end(here: Here, _event: events.ReplaceEnd) -> None:
-    batch = _batch(here)
+async def replace_end(here: Here, event: events.ReplaceEnd) -> None:
     try:
-        done = await batch.finish()
+        place, done = await _said(here, event.mailbox, _batch(here).finish())
     finally:
         await _discard(here)
     here.appended += 1
-    if batch.place.may("r"):
+    if code := _append_uid(place, done):
         # RFC 8508 §4.3: before it is told what has gone, the client knows what has come.
-        here.engine.tell([responses.ok("It has come", codes.append_uid(done.uid_validity, done.uids))])
+        here.engine.tell([responses.ok("It has come", code)])
     await here.news(is_asked=True)
     here.engine.ok("Replaced", where_it_is(here))
+
+
+def _append_uid(place: Place, done: Appended) -> str:
+    """For those who may look into the mailbox."""
+    return codes.append_uid(done.uid_validity, done.uids) if place.may("r") else ""
 
 
 async def _news(here: Here, place: Place) -> None:

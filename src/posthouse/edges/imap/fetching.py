@@ -32,10 +32,14 @@ from posthouse.store.catalogue import Letters
 # Letters of one piece of an answer that the arrays have all of: some milliseconds of this thread.
 ROWS = 5_000
 # Where something is read of each letter: one visit to the database.
-PAGE = 500
+PAGE = 1_000
 # Where contents are read: octets of one piece, and one letter at least. A millisecond to see whether they are whole.
 PIECE = 1024 * 1024
 COMPRESSED = 64 * 1024  # the same where they are compressed, which takes two milliseconds
+
+# What is kept once it is written, and the form under which it is; those with UTF-8 between quotes are others.
+_FORMS: dict[FetchItem, int] = {Attribute.ENVELOPE: 0, Attribute.BODY: 1, Attribute.BODYSTRUCTURE: 2}
+_FORMS_UTF8 = 4
 
 _SECTIONS = (BodySection, BinarySection, BinarySize)
 
@@ -85,8 +89,10 @@ class Answer:
         self._view = view
         self._uids = uids
         self._waiting: Iterator[Pieces] = iter(())  # written, not told yet
+        self._known: dict[FetchItem, list[bytes]] = {}  # columns of this page that were written before
         self._told = 0  # letters so far
-        self._seen = array("I")  # what this command has set \Seen of, and is still to be told
+        self._seen = array("I")  # what this command has set \Seen of
+        self._untold: set[int] = set()  # UIDs of letters that cannot be told
         self._is_short = False
         self._is_damaged = False
         self._is_undecoded = False
@@ -100,7 +106,9 @@ class Answer:
         if event.changed_since is not None and Attribute.MODSEQ not in found:
             found.append(Attribute.MODSEQ)  # RFC 7162 §3.1.4.1
         self._items = found
-        self._wants = fetching_items.wants_of(found)
+        self._wants = self._wants_now = fetching_items.wants_of(found)
+        utf8 = _FORMS_UTF8 if engine.is_utf8 else 0
+        self._forms = {item: form + utf8 for item, form in _FORMS.items() if item in found}
         self._has_sections = any(isinstance(item, _SECTIONS) for item in found)
         self._tells_flags = Attribute.FLAGS in found
 
@@ -137,7 +145,9 @@ class Answer:
         while self._told < len(self._uids):
             uids = self._next()
             letters = _of(self._here.selected.letters, uids)
-            page = await self._here.terms.fetching.page(self._view.mailbox, letters, self._wants)
+            self._known = self._recall(letters)
+            page = await self._here.terms.fetching.page(self._view.mailbox, letters, self._wants_now)
+            self._forget(letters, page)
             self._is_short |= page.is_short or len(letters) < len(uids)
             # Flags are those of now, whatever has happened while the page was read; of what has gone those of before.
             now = _of(self._here.selected.letters, page.uids)
@@ -168,9 +178,29 @@ class Answer:
                 break
         return max(count, 1)
 
+    def _recall(self, letters: Letters) -> dict[FetchItem, list[bytes]]:
+        """Columns that were written before, for this client or another; what they need is not read again."""
+        kept = self._here.terms.fetching.kept
+        found = {item: kept.all_of(letters.emails, form) for item, form in self._forms.items()}
+        known: dict[FetchItem, list[bytes]] = {item: column for item, column in found.items() if column is not None}
+        if known:
+            left = [item for item in self._items if item not in known]
+            self._wants_now = fetching_items.wants_of(left)
+        else:
+            self._wants_now = self._wants
+        return known
+
+    def _forget(self, letters: Letters, page: Page) -> None:
+        """Take from the known columns the letters that the page has not."""
+        if self._known and len(page.uids) < len(letters):
+            there = frozenset(page.uids)
+            for item, column in self._known.items():
+                self._known[item] = [value for uid, value in zip(letters.uids, column, strict=True) if uid in there]
+
     def _note_damage(self, page: Page) -> None:
         if page.damaged:
             self._is_damaged = True
+            self._untold.update(page.damaged)
             self._here.terms.log.error(
                 "letters damaged", trace=self._here.peer.trace, mailbox=self._view.mailbox, uids=page.damaged
             )
@@ -200,9 +230,15 @@ class Answer:
 
     def _column(self, item: FetchItem, page: Page, letters: Letters) -> Sequence[object]:
         engine = self._here.engine
+        if item in self._known:
+            return self._known[item]
         if item is Attribute.FLAGS:
             return telling.flag_words(self._here.selected, self._view, letters, engine)
-        return fetching_items.column(item, page, letters, is_utf8=engine.is_utf8)
+        if item not in self._forms:
+            return fetching_items.column(item, page, letters, is_utf8=engine.is_utf8)
+        written = fetching_items.written(item, page, is_utf8=engine.is_utf8)
+        self._here.terms.fetching.kept.keep(letters.emails, self._forms[item], written)
+        return written
 
     async def _messages(self, numbers: array[int], page: Page, letters: Letters) -> Pieces:
         plain = {item: self._column(item, page, letters) for item in self._items if not isinstance(item, _SECTIONS)}
@@ -221,6 +257,7 @@ class Answer:
                             told.append(fetch_results.value(item, plain[item][index]))
             except UnknownEncodingError:
                 self._is_undecoded = True
+                self._untold.add(letters.uids[index])
                 continue
             pieces += fetch_results.message(numbers[index], told, is_uid_only=self._here.engine.is_uid_only)
         return pieces
@@ -229,6 +266,9 @@ class Answer:
 
     async def end(self) -> None:
         here = self._here
+        silent = self._view.within(uidset.from_uids(self._untold.intersection(self._seen)))
+        if silent:  # marked, but there was nothing to tell it with
+            here.engine.tell([telling.flags(here.selected, self._view, here.engine, silent)])
         await here.news()
         if self._is_damaged:
             here.engine.no("Some letters are damaged on the server, tell its postmaster", codes.CONTACTADMIN)

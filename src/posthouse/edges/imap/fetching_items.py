@@ -8,6 +8,7 @@ put together at once), or a list of buffers that are never copied.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from functools import partial
 from typing import assert_never
 
 from posthouse.mail.octets import octets_of
@@ -83,14 +84,6 @@ def column(item: FetchItem, page: Page, letters: Letters, *, is_utf8: bool) -> S
             return [utc_time(int(row[3])) for row in page.dates]
         case Attribute.THREADID:
             return [thread_id(row[1]).encode("ascii") for row in page.dates]
-        case Attribute.ENVELOPE:
-            return envelopes(page.summaries, is_utf8=is_utf8)
-        case Attribute.BODY | Attribute.BODYSTRUCTURE:
-            is_extended = item is Attribute.BODYSTRUCTURE
-            return [
-                structure_results.body_structure(part, is_extended=is_extended, is_utf8=is_utf8)
-                for part in page.structures
-            ]
         case Preview():
             return [
                 nstring(None if text is None else text.encode("utf-8", "replace"), is_utf8=is_utf8)
@@ -98,6 +91,15 @@ def column(item: FetchItem, page: Page, letters: Letters, *, is_utf8: bool) -> S
             ]
         case _:
             raise AssertionError(f"no column for {item}")
+
+
+def written(item: FetchItem, page: Page, *, is_utf8: bool) -> list[bytes]:
+    """The same of what takes time: worth to be kept."""
+    if item is Attribute.ENVELOPE:
+        return envelopes(page.summaries, is_utf8=is_utf8)
+    is_extended = item is Attribute.BODYSTRUCTURE
+    write = partial(structure_results.body_structure, is_extended=is_extended, is_utf8=is_utf8)
+    return list(map(write, page.structures))
 
 
 # --- sections -------------------------------------------------------------------------------------

@@ -6,11 +6,13 @@ Invariant: clients of IMAP4rev2 are told the name that a mailbox has where it is
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 
+from posthouse.edges.imap import telling
 from posthouse.edges.imap.here import Handlers, Here
 from posthouse.protocol.imap import codes, events, responses
 from posthouse.services.mailbox.places import mailbox_id
+from posthouse.store.mailboxes import SEPARATOR
 from posthouse.store.refusal import MailboxRefusal, Reason
 
 
@@ -39,12 +41,9 @@ async def rename(here: Here, event: events.Rename) -> None:
     here.engine.ok(f"It is {renamed.new.name} now")
 
 
-def _tell_name(here: Here, said: str, name: str, attributes: Iterable[str] = ()) -> None:
-    """RFC 9051 §6.3.9.7."""
-    is_utf8 = here.engine.is_utf8
-    if here.engine.is_rev2 and said.removesuffix("/") != name:
-        old = responses.old_name(said, is_utf8=is_utf8)
-        here.engine.tell([responses.list_row(name, attributes, is_utf8=is_utf8, extended=[old])])
+def _tell_name(here: Here, said: str, name: str, attributes: Sequence[str] = ()) -> None:
+    if here.engine.is_rev2 and said.removesuffix(SEPARATOR) != name:
+        here.engine.tell([telling.name(here.engine, said, name, attributes)])
 
 
 async def _look_after_selected(here: Here) -> None:

@@ -101,6 +101,7 @@ def _logged_in(here: Here, account: Account) -> None:
 
 async def unauthenticate(here: Here, _event: events.Unauthenticate) -> None:
     """RFC 8437 §3."""
+    here.terms.log.info("logged out", trace=here.peer.trace, account=here.account.name)
     here.forget()
     here.engine.ok("Nobody is logged in", codes.capability(capability_words(here)))
 

@@ -11,6 +11,7 @@ from posthouse.edges.imap.here import Handlers, Here
 from posthouse.outcome import Refusal
 from posthouse.protocol.imap import codes, events, responses
 from posthouse.services.mailbox.flag_words import SYSTEM_FLAGS
+from posthouse.services.mailbox.listing import special_use
 from posthouse.services.mailbox.places import mailbox_id
 from posthouse.services.mailbox.selected import Figures, SelectedMailbox
 from posthouse.store.catalogue import Head
@@ -30,14 +31,14 @@ async def select(here: Here, event: events.Select) -> None:
         place, is_read_only=is_read_only, wants_recent=not here.engine.is_rev2
     )
     here.select(selected)
-    here.engine.tell(_told(here, selected, figures))
+    here.engine.tell(_told(here, selected, figures, event.mailbox))
     if event.qresync is not None:
         await _resynchronize(here, event.qresync, figures.head)
     code = codes.READ_ONLY if is_read_only else codes.READ_WRITE
     here.engine.ok(f"{place.name} is selected", code)
 
 
-def _told(here: Here, selected: SelectedMailbox, figures: Figures) -> list[bytes]:
+def _told(here: Here, selected: SelectedMailbox, figures: Figures, said: str) -> list[bytes]:
     """RFC 9051 §6.3.2, RFC 3501 §6.3.1."""
     head, place = figures.head, selected.place
     told = [responses.flags((*SYSTEM_FLAGS, *selected.keywords)), responses.exists(head.total)]
@@ -54,7 +55,8 @@ def _told(here: Here, selected: SelectedMailbox, figures: Figures) -> list[bytes
         responses.ok("For ever", codes.mailbox_id(mailbox_id(place.id))),
     ]
     if here.engine.is_rev2:
-        told.append(responses.list_row(place.name, (), is_utf8=here.engine.is_utf8))
+        use = special_use(place)
+        told.append(telling.name(here.engine, said, place.name, () if use is None else (use,)))
     return told
 
 

@@ -20,6 +20,7 @@ from posthouse.services.mailbox.selected import SelectedMailbox
 from posthouse.services.mailbox.view import Changed, Exists, Expunged, SelectedView, Told, Vanished
 from posthouse.store import uidset
 from posthouse.store.catalogue import Letters
+from posthouse.store.mailboxes import SEPARATOR
 
 NEW_KEYWORDS = "\\*"  # RFC 9051 §7.1: a client may make keywords
 
@@ -113,3 +114,11 @@ def flag_words(selected: SelectedMailbox, view: SelectedView, letters: Letters, 
         (word + b" " + mark if word else mark) if view.is_recent(uid) else word
         for uid, word in zip(letters.uids, words, strict=True)
     ]
+
+
+def name(engine: ImapServer, said: str, kept: str, attributes: Sequence[str] = ()) -> bytes:
+    """LIST with the name that a mailbox has, and the one that the client said where it is another: OLDNAME (RFC 9051
+    §6.3.9.7), for clients of IMAP4rev2."""
+    is_utf8 = engine.is_utf8
+    extended = [] if said.removesuffix(SEPARATOR) == kept else [responses.old_name(said, is_utf8=is_utf8)]
+    return responses.list_row(kept, attributes, is_utf8=is_utf8, extended=extended)

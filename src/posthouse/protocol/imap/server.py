@@ -170,6 +170,12 @@ class ImapServer:
         return self._tag
 
     @property
+    def is_held_back(self) -> bool:
+        """Whether the client waits for leave with the message of MessageStart; else it comes anyway (RFC 7888 §4)."""
+        coming = None if self._pending is None else self._pending.coming
+        return coming is not None and coming.is_synchronizing
+
+    @property
     def is_compressed(self) -> bool:
         return self._streams.is_compressed
 

@@ -63,15 +63,23 @@ class Room:
             raise MailboxRefusal(Reason.OVERQUOTA, "there is not so much room left")
 
 
+@dataclass(frozen=True, slots=True)
+class Target:
+    """Where the letters go. `replaced`: mailbox and UID of a letter that goes when they come."""
+
+    account: Account
+    name: str
+    replaced: tuple[Place, int] | None = None
+
+
 class Batch:
     """The letters of one command, while they come. `discard` it in any case, also after `finish`."""
 
-    def __init__(self, desk: AppendDesk, place: Place, room: Room, trace: str, replaced: tuple[Place, int] | None):
-        self.place = place
+    def __init__(self, desk: AppendDesk, target: Target, trace: str) -> None:
         self._desk = desk
-        self._room = room
+        self._target = target
         self._trace = trace
-        self._replaced = replaced
+        self._room: Room | None = None
         self._announced = 0
         self._held = 0
         self._coming: tuple[Coming, IncomingLetter] | None = None
@@ -79,12 +87,18 @@ class Batch:
         self._kept: list[IncomingLetter] = []  # whose spools the unit of work takes over
         self._fault: Exception | None = None
 
-    async def start(self, coming: Coming) -> None:
-        """The next letter. Raises MailboxRefusal (OVERQUOTA, LIMIT, CANNOT), Refusal, StoreFault: then nothing of the
+    async def start(self, coming: Coming, *, looks: bool = True) -> None:
+        """The next letter. `looks`: find out now whether it can be taken; else that is said in the end, as early as
+        for a client that does not wait, and for less.
+
+        Raises MailboxRefusal (NONEXISTENT, NOPERM, OVERQUOTA, LIMIT, CANNOT), Refusal, StoreFault: then nothing of the
         batch can be kept."""
         await self._end()
         self._announced += coming.size
-        self._room.check(self._announced)
+        if looks or self._kept:
+            if self._room is None:
+                self._room = await self._desk.look(self._target)
+            self._room.check(self._announced)
         pack_keywords(coming.keywords)
         incoming = IncomingLetter(self._desk.blobs, takes_any_header=True)
         self._coming = coming, incoming
@@ -127,10 +141,10 @@ class Batch:
             letter_in(letter, ReversePath(None), Origin(self._trace, at, b"", source="append")), saved_at=now
         )
 
-    async def finish(self) -> Appended:
-        """All letters have come: put them in. Raises as `start` does, and MailboxRefusal NONEXISTENT."""
+    async def finish(self) -> tuple[Place, Appended]:
+        """All letters have come: put them in. Raises as `start` does."""
         await self._end()
-        return await self._desk.put(self.place, self._done, self._replaced)
+        return await self._desk.put(self._target, self._done)
 
     async def discard(self) -> None:
         """Let go of what no unit of work has taken. Safe to call twice."""
@@ -151,55 +165,51 @@ class AppendDesk:
         self._database = database
         self._bus = bus
 
-    async def begin(
-        self, account: Account, name: str, trace: str, *, replaced: tuple[Place, int] | None = None
-    ) -> Batch:
-        """A batch for the mailbox of this name. `replaced`: mailbox and UID of a letter that goes when this one comes.
+    def begin(self, account: Account, name: str, trace: str, *, replaced: tuple[Place, int] | None = None) -> Batch:
+        """A batch for the mailbox of this name. `replaced`: mailbox and UID of a letter that goes when this one
+        comes."""
+        return Batch(self, Target(account, name, replaced), trace)
 
-        Raises MailboxRefusal NONEXISTENT, NOPERM (right i), StoreFault.
-        """
-        found = await self._database.read(partial(self._look, account=account, name=name, replaced=replaced))
-        if found is None:
-            raise MailboxRefusal(Reason.NONEXISTENT, "there is no such mailbox")
-        place, room = found
-        return Batch(self, place, room, trace, replaced)
+    async def look(self, target: Target) -> Room:
+        """Before anything comes. Raises MailboxRefusal NONEXISTENT, NOPERM (right i), StoreFault."""
+        return await self._database.read(partial(self._look, target=target))
 
-    def _look(
-        self, reader: Reader, account: Account, name: str, replaced: tuple[Place, int] | None
-    ) -> tuple[Place, Room] | None:
-        place = self._places.look(reader, account, name)
-        if place is None:
-            return None
-        place.check("i")
+    def _look(self, reader: Reader, target: Target) -> Room:
+        place = self._find(reader, target)
         used = letters.usage(reader, place.owner)
         if used is None or used[2] is None:
-            return place, Room(None)
-        freed = 0
-        if replaced is not None and replaced[0].owner == place.owner:
-            freed = appending.freed(reader, replaced[0].id, replaced[1])
-        return place, Room(max(0, used[2] - used[0] + freed))
+            return Room(None)
+        old = target.replaced
+        freed = appending.freed(reader, old[0].id, old[1]) if old is not None and old[0].owner == place.owner else 0
+        return Room(max(0, used[2] - used[0] + freed))
 
-    async def put(self, place: Place, new: Sequence[New], replaced: tuple[Place, int] | None) -> Appended:
-        """One unit of work for these letters."""
-        done = await self._database.write(
-            partial(_put, place=place, new=[_allowed(place, each) for each in new], replaced=replaced, clock=self.clock)
-        )
+    def _find(self, reader: Reader, target: Target) -> Place:
+        place = self._places.look(reader, target.account, target.name)
+        if place is None:
+            raise MailboxRefusal(Reason.NONEXISTENT, "there is no such mailbox")
+        place.check("i")
+        return place
+
+    async def put(self, target: Target, new: Sequence[New]) -> tuple[Place, Appended]:
+        """One unit of work for these letters: what the mailbox is, and who may do what there, is decided in it."""
+        now = self.clock.wall()
+        place, done = await self._database.write(partial(self._put, target=target, new=new, now=now))
         self._bus.publish(Change("account", place.owner))
-        if replaced is not None and replaced[0].owner != place.owner:
-            self._bus.publish(Change("account", replaced[0].owner))
-        return done
+        old = target.replaced
+        if old is not None and old[0].owner != place.owner:
+            self._bus.publish(Change("account", old[0].owner))
+        return place, done
 
-
-def _put(
-    tx: Transaction, place: Place, new: Sequence[New], replaced: tuple[Place, int] | None, clock: Clock
-) -> Appended:
-    visitor = None if place.is_own else place.person
-    if replaced is None:
-        return appending.append(tx, place.owner, place.id, new, visitor=visitor)
-    old, uid = replaced
-    return appending.replace(
-        tx, old.owner, old.id, uid, place.owner, place.id, new[0], now=clock.wall(), visitor=visitor
-    )
+    def _put(self, tx: Transaction, target: Target, new: Sequence[New], now: float) -> tuple[Place, Appended]:
+        place = self._find(tx, target)
+        new = [_allowed(place, each) for each in new]
+        visitor = None if place.is_own else place.person
+        if target.replaced is None:
+            return place, appending.append(tx, place.owner, place.id, new, visitor=visitor)
+        old, uid = target.replaced
+        return place, appending.replace(
+            tx, old.owner, old.id, uid, place.owner, place.id, new[0], now=now, visitor=visitor
+        )
 
 
 def _allowed(place: Place, new: New) -> New:

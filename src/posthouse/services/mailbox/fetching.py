@@ -23,6 +23,7 @@ from posthouse.ports import BlobStore, Change, ChangeBus, Clock, Database, Reade
 from posthouse.services.mailbox import resync
 from posthouse.services.mailbox.contents import Extract, Letter
 from posthouse.services.mailbox.keeping import Keeper
+from posthouse.services.mailbox.kept_octets import KeptOctets
 from posthouse.services.mailbox.looking import Looking
 from posthouse.services.mailbox.pages import Page, Rows, Wants
 from posthouse.services.mailbox.selected import SelectedMailbox
@@ -50,6 +51,7 @@ class Fetching:
         self._workers = workers
         self._decoded: OrderedDict[tuple[int, tuple[int, ...]], Extract] = OrderedDict()  # the oldest first
         self._keeper = Keeper(database)
+        self.kept = KeptOctets()  # of what is told of letters
         self._looking = Looking(database, blobs, workers, self._keeper)
 
     async def close(self) -> None:

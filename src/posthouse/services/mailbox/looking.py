@@ -7,11 +7,12 @@ Invariant: a letter is parsed once; then its structure is kept.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterator, Mapping
 from functools import partial
 
 from posthouse.mail.structure import Part
 from posthouse.mail.structure_pack import pack, unpack
-from posthouse.ports import BlobStore, Database, Workers
+from posthouse.ports import BlobStore, Database, Row, Workers
 from posthouse.services.mailbox.contents import Letter
 from posthouse.services.mailbox.keeping import Keeper
 from posthouse.services.mailbox.opening import Opener
@@ -22,6 +23,9 @@ from posthouse.store import reading, uidset
 # parsed by a worker.
 PARSED_AT_ONCE = 32
 PARSED_HERE = 64 * 1024  # octets
+# Octets of letters, and one letter at least, that are looked at before the next ones are opened: a millisecond to see
+# whether they are whole.
+OPENED_AT_ONCE = 1024 * 1024
 
 
 class Looking:
@@ -38,18 +42,30 @@ class Looking:
         if look.lacking and not wants.letters:  # of these alone the content is read
             uids = uidset.from_uids(look.lacking)
             places = await self._database.read(partial(reading.places, mailbox=mailbox, uids=uids))
-        opened = await self._opener.open(mailbox, places, None if wants.contents else look.lacking)
-        for number, (uid, email) in enumerate(look.lacking.items(), 1):
-            if uid in opened.letters:
-                await self._find_out(uid, email, opened.letters[uid], look)
-            if number % PARSED_AT_ONCE == 0:
-                await asyncio.sleep(0)
+        whole = None if wants.contents else look.lacking
+        letters: dict[int, Letter] = {}
+        damaged: list[int] = []
+        there: set[int] = set()
+        for part in _parts(places):
+            opened = await self._opener.open(mailbox, part, whole)
+            damaged += opened.damaged
+            there.update(opened.letters)
+            if wants.letters:
+                letters.update(opened.letters)
+            await self._find_all_out(opened.letters, look)
         await self._keeper.keep(look.new_structures, look.new_previews)
         needed = page.uids if wants.letters else look.lacking
-        gone = [uid for uid in needed if uid not in opened.letters] if len(opened.letters) < len(needed) else []
-        damaged = frozenset(opened.damaged)
-        page.forget(rows, damaged=opened.damaged, gone=[uid for uid in gone if uid not in damaged])
-        look.give(page, opened.letters)
+        if len(there) < len(needed):
+            gone = [uid for uid in needed if uid not in there and uid not in damaged]
+            page.forget(rows, damaged=damaged, gone=gone)
+        look.give(page, letters)
+
+    async def _find_all_out(self, letters: Mapping[int, Letter], look: _Look) -> None:
+        lacking = [uid for uid in letters if uid in look.lacking] if look.lacking else []
+        for number, uid in enumerate(lacking, 1):
+            await self._find_out(uid, look.lacking[uid], letters[uid], look)
+            if number % PARSED_AT_ONCE == 0 or number == len(lacking):
+                await asyncio.sleep(0)
 
     async def _find_out(self, uid: int, email: int, letter: Letter, look: _Look) -> None:
         is_large = len(letter.content) > PARSED_HERE
@@ -101,6 +117,19 @@ class _Look:
             page.structures = [self.parts[uid] for uid in uids]
         if wants.previews or wants.known_previews:
             page.previews = [self.previews[uid] for uid in uids]
+
+
+def _parts(places: list[Row]) -> Iterator[list[Row]]:
+    part: list[Row] = []
+    left = OPENED_AT_ONCE
+    for row in places:
+        part.append(row)
+        left -= row[5]
+        if left <= 0:
+            yield part
+            part, left = [], OPENED_AT_ONCE
+    if part:
+        yield part
 
 
 def _unpacked(structure: bytes | None) -> Part | None:

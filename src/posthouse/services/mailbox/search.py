@@ -22,8 +22,9 @@ from posthouse.mail.search import PartialRange, ReturnOption, SearchKey
 from posthouse.mail.structure import Part, parse
 from posthouse.mail.structure_pack import pack, unpack
 from posthouse.ports import BlobLocation, BlobStore, DamagedContent, Database, Row, StoreFault, Workers
+from posthouse.services.mailbox.judging import LARGE, NOTHING, Facts, Level
 from posthouse.services.mailbox.keeping import Keeper
-from posthouse.services.mailbox.program import LARGE, NOTHING, Facts, Level, Program
+from posthouse.services.mailbox.program import Program
 from posthouse.services.mailbox.view import SelectedView
 from posthouse.store import reading, uidset
 from posthouse.store.catalogue import Letters
