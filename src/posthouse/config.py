@@ -279,7 +279,7 @@ class Settings(Section):
     process: Process = Process()
 
 
-NOT_BUILT_YET = ("imap", "imaps", "http", "https")
+NOT_BUILT_YET = ("http", "https")
 
 
 def load(folder: Path) -> Settings:
