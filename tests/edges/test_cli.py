@@ -110,7 +110,6 @@ def test_what_cannot_be_shared(line: Line) -> None:
     assert "%" in line.refused("share", "add", ADMIN, "50%", "anyone", "--create")
 
 
-
 def test_app_passwords(line: Line) -> None:
     made = line.told("account", "app-password", "add", ADMIN, "phone", "--scope", "pop3", "--scope", "smtp")
     listed = line.done("account", "app-password", "list", ADMIN)

@@ -4,13 +4,16 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from functools import partial
+from typing import TypeVar
 
 import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
+from posthouse.ports import Reader
 from posthouse.services.mailbox import arrays
 from posthouse.services.mailbox.arrays import OpenMailbox, OpenMailboxes
 from posthouse.services.mailbox.view import Changed, Exists, Expunged
@@ -22,6 +25,8 @@ from posthouse.store.refusal import MailboxRefusal
 from posthouse.store.uidset import EVERY_UID, Ranges
 from tests.store.letterbox import NOW, Box, new_account
 from tests.store.plain_database import PlainDatabase
+
+T = TypeVar("T")
 
 words = st.sets(st.sampled_from(["work", "$junk", "later"]), max_size=2)
 ranges = st.lists(st.tuples(st.integers(1, 14), st.integers(1, 14)), min_size=1, max_size=2).map(uidset.from_ranges)
@@ -263,3 +268,62 @@ def test_openings_at_once_read_once(box: Box) -> None:
 
     asyncio.run(refreshed())
     assert set(one.letters.flags) == {SEEN}
+
+
+class Lagging:
+    """A database whose answers are heard late: `meanwhile` happens between reading number `at` and its answer."""
+
+    def __init__(self, db: PlainDatabase, at: int, meanwhile: Callable[[], Awaitable[None]]) -> None:
+        self._db = db
+        self._left = at
+        self._meanwhile = meanwhile
+
+    async def read(self, query: Callable[[Reader], T]) -> T:
+        answer = await self._db.read(query)
+        self._left -= 1
+        if not self._left:
+            await self._meanwhile()
+        return answer
+
+
+def test_a_session_that_asked_late_missed_what_another_one_took_in_while_it_was_read(box: Box) -> None:
+    """What it had missed was read before another session's look and taken in after it: an expunge between the two was
+    never told, and the client counted a letter that nobody had any more."""
+    for _ in range(3):
+        box.deliver()
+    head = box.db.look(partial(catalogue.head, mailbox=box.id("INBOX")))
+    assert head is not None
+    looks: list[asyncio.Task[None]] = []
+
+    async def look_elsewhere() -> None:
+        expunge(box, ((1, 1),))
+        looks.append(asyncio.create_task(mailbox.refresh()))
+        for _ in range(10):
+            await asyncio.sleep(0)
+
+    async def ask_late() -> list[object]:
+        # The first reading is the look before; the second tells what was missed.
+        mailbox._database = Lagging(box.db, 2, look_elsewhere)  # type: ignore[assignment]
+        view = await mailbox.select_as_of(head)
+        await asyncio.gather(*looks)
+        await mailbox.refresh()
+        return list(view.tell(expunges=True))
+
+    _, mailbox = opened(box)
+    assert asyncio.run(ask_late()) == [Expunged((1,))]
+
+
+def test_a_mailbox_that_was_let_go_of_while_it_was_opened_again(box: Box, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It was looked for among the open ones where it was no more, and the session ended with a KeyError."""
+    monkeypatch.setattr(arrays, "KEPT_LETTERS", 0)
+    shelf, mailbox = opened(box)
+    view = mailbox.select()
+
+    async def close() -> None:
+        shelf.close(mailbox, view)
+
+    async def open_again() -> OpenMailbox:
+        mailbox._database = Lagging(box.db, 1, close)  # type: ignore[assignment]
+        return await shelf.open(box.id("INBOX"))
+
+    assert asyncio.run(open_again()) is mailbox

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Iterator, Sequence
-from itertools import compress
+from itertools import chain, compress
 
 from posthouse.edges.imap import fetching_items, telling
 from posthouse.edges.imap.here import Handlers, Here, Pieces
@@ -61,7 +61,10 @@ async def fetch(here: Here, event: events.Fetch) -> None:
             here.engine.tell([responses.vanished(gone, is_earlier=True)])
     answer = Answer(here, event, view, _chosen(here, event, uids))
     await answer.begin()
-    await here.stream(answer, answer.end)
+    if await answer.is_short():
+        await answer.end()
+    else:
+        await here.stream(answer, answer.end)
 
 
 def _chosen(here: Here, event: events.Fetch, uids: array[int]) -> array[int]:
@@ -80,6 +83,9 @@ def _of(letters: Letters, uids: array[int]) -> Letters:
     return letters if letters.uids == uids else letters.within(uidset.from_uids(uids))
 
 
+_NONE: Iterator[Pieces] = iter(())
+
+
 class Answer:
     """The responses to one FETCH, as pieces."""
 
@@ -88,7 +94,7 @@ class Answer:
         self._event = event
         self._view = view
         self._uids = uids
-        self._waiting: Iterator[Pieces] = iter(())  # written, not told yet
+        self._waiting: Iterator[Pieces] = _NONE  # written, not told yet
         self._known: dict[FetchItem, list[bytes]] = {}  # columns of this page that were written before
         self._told = 0  # letters so far
         self._seen = array("I")  # what this command has set \Seen of
@@ -136,12 +142,23 @@ class Answer:
             self._items[at:at] = more
             self._tells_flags = True
 
+    async def is_short(self) -> bool:
+        """Tell all of it at once, where one piece is enough: most commands are about a letter or a page of a list, and
+        with their tagged answer they are one packet."""
+        first = await anext(self, [])
+        if self._told < len(self._uids) or self._waiting is not _NONE:
+            self._waiting = chain((first,), self._waiting)
+            return False
+        self._here.engine.tell(first)
+        return True
+
     def __aiter__(self) -> Answer:
         return self
 
     async def __anext__(self) -> Pieces:
         for pieces in self._waiting:
             return pieces
+        self._waiting = _NONE
         while self._told < len(self._uids):
             uids = self._next()
             letters = _of(self._here.selected.letters, uids)
@@ -155,7 +172,10 @@ class Answer:
             self._note_damage(page)
             pieces = await self._written(page, letters)
             if pieces:
-                self._waiting = cut(pieces, COMPRESSED if self._here.engine.is_compressed else PIECE)
+                limit = COMPRESSED if self._here.engine.is_compressed else PIECE
+                if sum(map(len, pieces)) <= limit:
+                    return pieces
+                self._waiting = cut(pieces, limit)
                 return next(self._waiting)
         raise StopAsyncIteration
 

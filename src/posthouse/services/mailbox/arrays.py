@@ -59,9 +59,17 @@ class OpenMailbox:
         What happened since is learned, and still to be told. Raises MailboxRefusal where that cannot be known.
         """
         await self.refresh()
-        news = None if self.is_gone else await self._news(head)
-        if news is None or not news.is_complete:
-            raise MailboxRefusal(Reason.NONEXISTENT, "the mailbox is another one now")
+        async with self._refreshing:
+            # Nobody takes in anything between what is read here and the moment when this view is one of those that
+            # are taught: it would miss that for ever.
+            news = None if self.is_gone else await self._news(head)
+            if news is None or not news.is_complete:
+                raise MailboxRefusal(Reason.NONEXISTENT, "the mailbox is another one now")
+            view = self._view_as_of(head, news, recent=recent, uses_vanished=uses_vanished)
+            self._views.append(view)
+            return view
+
+    def _view_as_of(self, head: Head, news: News, *, recent: Ranges, uses_vanished: bool) -> SelectedView:
         # What came after the last refresh is not in the arrays: it is learned with the next one.
         entries = [entry for entry in news.entries if entry.modseq <= self.head.modseq]
         gone = uidset.merged([entry.uids for entry in entries if entry.kind is Kind.EXPUNGED])
@@ -71,7 +79,6 @@ class OpenMailbox:
         )
         view = SelectedView(head.mailbox, told, head.modseq, recent=recent, uses_vanished=uses_vanished)
         view.learn(entries, self.head.modseq)
-        self._views.append(view)
         return view
 
     def leave(self, view: SelectedView) -> None:
@@ -212,9 +219,10 @@ class OpenMailboxes:
         if found is not None:
             await found.refresh()
             if not found.is_gone:
+                self._open[mailbox] = found  # it may have been let go of meanwhile, as nobody used it
                 self._open.move_to_end(mailbox)
                 return found
-            del self._open[mailbox]  # its sessions keep it, and learn that it is gone
+            self._open.pop(mailbox, None)  # its sessions keep it, and learn that it is gone
         head = await self._database.read(partial(catalogue.head, mailbox=mailbox))
         if head is None:
             raise MailboxRefusal(Reason.NONEXISTENT, "there is no such mailbox")

@@ -69,6 +69,9 @@ class FlagWords:
 
     def of_all(self, letters: Letters) -> list[bytes]:
         """Of each letter, in order."""
+        if not letters.keywords.tobytes().strip(b"\0"):  # none has a keyword, as in most mailboxes
+            plain = {flags: self.of(flags, letters.texts[0]) for flags in set(letters.flags)}
+            return list(map(plain.__getitem__, letters.flags))
         pairs = list(zip(letters.flags, letters.keywords, strict=True))
         words = {pair: self.of(pair[0], letters.texts[pair[1]]) for pair in set(pairs)}
         return [words[pair] for pair in pairs]
