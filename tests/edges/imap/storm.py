@@ -46,6 +46,7 @@ SESSIONS = (
     (OWNER, ("IMAP4rev2", "QRESYNC")),
     (OWNER, ("QRESYNC",)),
     (VISITOR, ("IMAP4rev2",)),
+    (VISITOR, ()),
 )
 
 

@@ -83,9 +83,6 @@ def _of(letters: Letters, uids: array[int]) -> Letters:
     return letters if letters.uids == uids else letters.within(uidset.from_uids(uids))
 
 
-_NONE: Iterator[Pieces] = iter(())
-
-
 class Answer:
     """The responses to one FETCH, as pieces."""
 
@@ -94,7 +91,7 @@ class Answer:
         self._event = event
         self._view = view
         self._uids = uids
-        self._waiting: Iterator[Pieces] = _NONE  # written, not told yet
+        self._waiting: Iterator[Pieces] | None = None  # written, not told yet
         self._known: dict[FetchItem, list[bytes]] = {}  # columns of this page that were written before
         self._told = 0  # letters so far
         self._seen = array("I")  # what this command has set \Seen of
@@ -145,9 +142,10 @@ class Answer:
     async def is_short(self) -> bool:
         """Tell all of it at once, where one piece is enough: most commands are about a letter or a page of a list, and
         with their tagged answer they are one packet."""
-        first = await anext(self, [])
-        if self._told < len(self._uids) or self._waiting is not _NONE:
-            self._waiting = chain((first,), self._waiting)
+        nothing: Pieces = []
+        first = await anext(self, nothing)
+        if self._told < len(self._uids) or self._waiting is not None:
+            self._waiting = chain((first,), self._waiting or ())
             return False
         self._here.engine.tell(first)
         return True
@@ -156,9 +154,10 @@ class Answer:
         return self
 
     async def __anext__(self) -> Pieces:
-        for pieces in self._waiting:
-            return pieces
-        self._waiting = _NONE
+        if self._waiting is not None:
+            for pieces in self._waiting:
+                return pieces
+            self._waiting = None
         while self._told < len(self._uids):
             uids = self._next()
             letters = _of(self._here.selected.letters, uids)

@@ -71,6 +71,7 @@ class SelectedMailbox:
         self._seen: list[SeenRow] = []  # by a visitor
         self._seen_modseq = 0
         self._own_letters: Letters | None = None  # as a visitor sees them
+        self._own_modseq = 0  # of the mailbox when they were put together
         self._unsubscribe = desk.bus.subscribe("account", place.owner, self._changed)
 
     # --- what the client knows ------------------------------------------------------------------------
@@ -99,7 +100,13 @@ class SelectedMailbox:
     def letters(self) -> Letters:
         """The whole mailbox as it was at the last refresh, with this person's flags. Only after `view`."""
         assert self._opened is not None, "somebody has asked for the view before"
-        return self._opened.letters if self._own_letters is None else self._own_letters
+        if self.place.is_own:
+            return self._opened.letters
+        if self._own_letters is None or self._own_modseq != self._opened.head.modseq:
+            # Other sessions may have taken in more between the pieces of an answer.
+            self._own_letters = visitors.as_seen_by(self._opened.letters, self._seen)
+            self._own_modseq = self._opened.head.modseq
+        return self._own_letters
 
     @property
     def visible(self) -> Letters:
@@ -167,13 +174,20 @@ class SelectedMailbox:
             spellings = await self._desk.database.read(partial(keywords.spellings, account=self.place.owner))
             self.words = FlagWords(spellings)
             self.keywords = sorted({*spellings.values(), *map(self.words.spelled, opened.words())})
-        if not self.place.is_own and (self._own_letters is None or self._seen_modseq != opened.head.modseq):
-            rows = await self._desk.database.read(
+        if not self.place.is_own:
+            await self._look_at_seen(opened)
+
+    async def _look_at_seen(self, opened: OpenMailbox) -> None:
+        """By the visitor. What others take in while the rows are read may be newer than the rows."""
+        while self._seen_modseq != opened.head.modseq:
+            modseq = opened.head.modseq
+            self._seen = await self._desk.database.read(
                 partial(visitors.seen, mailbox=self.place.id, person=self.place.person)
             )
-            self._seen, self._seen_modseq = rows, opened.head.modseq
-        if not self.place.is_own:
-            self._own_letters = visitors.as_seen_by(opened.letters, self._seen)
+            self._seen_modseq = modseq
+            self._own_letters = None
+            if self._view is not None:
+                self._view.flags_modseq = modseq
 
     def new_keywords(self) -> list[str] | None:
         """All keywords, where there are some that the client was not told of; from now on it is."""
@@ -238,7 +252,12 @@ class SelectDesk:
             rows = await self.database.read(partial(visitors.seen, mailbox=place.id, person=place.person, after=since))
             seen = uidset.from_uids(row.uid for row in rows)
             changes = replace(changes, changed=uidset.merged((changes.changed, seen)))
-        return resync.missed(changes, view.uids, selected.head.uid_next, known, known_numbers, known_number_uids)
+        missed = resync.missed(changes, view.uids, selected.head.uid_next, known, known_numbers, known_number_uids)
+        # What has gone since SELECT told how many there are is counted by the client: it is told as news, once.
+        counted = view.within(missed.vanished)
+        if counted:
+            missed = replace(missed, vanished=uidset.difference(missed.vanished, uidset.from_uids(counted)))
+        return missed
 
 
 def _claim(tx: Transaction, mailbox: int) -> Ranges:

@@ -73,6 +73,7 @@ class SelectedView:
         "_told_modseq",
         "_told_recent",
         "_uids",
+        "flags_modseq",
         "mailbox",
         "marks_recent",
         "uses_vanished",
@@ -86,6 +87,8 @@ class SelectedView:
         # letter for recent than not). For the next one that selects the mailbox it is so too.
         self.marks_recent = False
         self.uses_vanished = uses_vanished  # since ENABLE QRESYNC or UIDONLY
+        # Up to here the client's flags are looked up, where they are not everybody's; None: all that was learned.
+        self.flags_modseq: int | None = None
         self._uids = uids
         self._count = len(uids)
         self._is_own = False
@@ -289,8 +292,15 @@ class SelectedView:
         """The client has just been given the flags of these, as they are by what was learned: no news any more."""
         if self._changed:
             told = uidset.from_uids(uids)
-            left = {unit: uidset.difference(pending, told) for unit, pending in self._changed.items()}
+            left = {
+                unit: pending if self._is_later(unit) else uidset.difference(pending, told)
+                for unit, pending in self._changed.items()
+            }
             self._changed = {unit: pending for unit, pending in left.items() if pending}
+
+    def _is_later(self, unit: int) -> bool:
+        """Whether that unit of work is not in the flags that the client is given."""
+        return self.flags_modseq is not None and self.flags_modseq < (unit or self._modseq)
 
     # --- telling --------------------------------------------------------------------------------------
 
@@ -302,9 +312,10 @@ class SelectedView:
         """
         told: list[Told] = []
         # Of what was known before: of new ones the client will ask.
-        pending = uidset.merged(list(self._changed.values()))
+        later = {unit: pending for unit, pending in self._changed.items() if self._is_later(unit)}
+        pending = uidset.merged([uids for unit, uids in self._changed.items() if unit not in later])
         changed = self.within(uidset.difference(pending, self._gone))
-        self._changed.clear()
+        self._changed = later
         if expunges and self._gone:
             told.append(self._drop())
         has_new = bool(self._new)
@@ -320,6 +331,8 @@ class SelectedView:
         if changed:
             told.append(Changed(self.numbers(changed), changed))
         self._told_modseq = self._gone_since - 1 if self._gone_since else self._modseq
+        if later and self.flags_modseq is not None:
+            self._told_modseq = min(self._told_modseq, self.flags_modseq)
         return told
 
     def _drop(self) -> Expunged | Vanished:
