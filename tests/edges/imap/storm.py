@@ -167,7 +167,7 @@ class Storm:
 
     async def _work(self, client: Believer, deeds: int) -> None:
         every = (self._append, self._keyword, self._keyword, self._ask, self._ask, self._delete, self._expunge)
-        every += (self._copy, self._search, self._noop, self._idle, self._see)
+        every += (self._copy, self._search, self._noop, self._idle, self._see, self._select)
         if client.person == OWNER:  # the visitor has no Archive
             every += (self._move,)
         for _ in range(deeds):
@@ -247,6 +247,11 @@ class Storm:
         answer = await self._ok(client, "SEARCH", "ALL", may_hear_expunge=False)
         found = [int(str(value)) for value in answer.uids("SEARCH")]
         check(all(1 <= number <= count for number in found), f"{found} of {count}")
+
+    async def _select(self, client: Believer) -> None:
+        """Anew, while others work: what is told is one moment, and nothing after it is missed."""
+        client.entries = []
+        client.selected = await self._ok(client, "SELECT", client.inbox)
 
     async def _noop(self, client: Believer) -> None:
         await self._ok(client, "NOOP")
