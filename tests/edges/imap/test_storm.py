@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from random import Random
@@ -11,6 +12,7 @@ from typing import Any
 import pytest
 
 from posthouse.protocol.imap.server import ImapServer
+from posthouse.services.mailbox.arrays import OpenMailbox
 from posthouse.services.mailbox.places import Place
 from posthouse.services.mailbox.storing import Storing
 from posthouse.services.mailbox.view import SelectedView
@@ -73,6 +75,17 @@ def tells_expunges_anywhere(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(ImapServer, "may_tell_expunge", property(lambda _: True))
 
 
+def lets_others_look_in_between(patch: pytest.MonkeyPatch) -> None:
+    """What a session has missed is read, others take in more, and the session believes to have that too."""
+    right = OpenMailbox.__init__
+
+    def unlocked(self: OpenMailbox, *some: Any) -> None:
+        right(self, *some)
+        self._refreshing = contextlib.AsyncExitStack()  # type: ignore[assignment]  # it locks nobody out
+
+    patch.setattr(OpenMailbox, "__init__", unlocked)
+
+
 def sets_flags_by_what_it_knew(patch: pytest.MonkeyPatch) -> None:
     """What another session has set in the meantime is lost."""
     right = Storing.store
@@ -98,6 +111,7 @@ def promises_what_it_has_held_back(patch: pytest.MonkeyPatch) -> None:
 
 
 FAULTS = (
+    lets_others_look_in_between,
     promises_what_it_has_held_back,
     takes_other_changes_for_its_own,
     tells_expunges_anywhere,
