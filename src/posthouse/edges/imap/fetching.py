@@ -162,7 +162,9 @@ class Answer:
             uids = self._next()
             letters = _of(self._here.selected.letters, uids)
             self._known = self._recall(letters)
-            page = await self._here.terms.fetching.page(self._view.mailbox, letters, self._wants_now)
+            page = await self._here.terms.fetching.page(
+                self._view.mailbox, letters, self._wants_now, self._here.selected
+            )
             self._forget(letters, page)
             self._is_short |= page.is_short or len(letters) < len(uids)
             # Flags are those of now, whatever has happened while the page was read; of what has gone those of before.

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from array import array
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import partial
 from itertools import compress
 from typing import Annotated
@@ -120,13 +120,18 @@ class Fetching:
 
     # --- reading ----------------------------------------------------------------------------------
 
-    async def page(self, mailbox: int, letters: Letters, wants: Wants) -> Page:
-        """What is asked for of these letters. Raises StoreFault where the store does not answer at all."""
+    async def page(
+        self, mailbox: int, letters: Letters, wants: Wants, selected: SelectedMailbox | None = None
+    ) -> Page:
+        """What is asked for of these letters. `selected`: of the session that asks; where it goes through the mailbox
+        letter by letter, rows are read ahead. Raises StoreFault where the store does not answer at all."""
         page = Page(letters.uids)
         if wants.is_nothing:
             return page
-        uids = uidset.from_uids(letters.uids)
-        rows = await self._database.read(partial(_read, mailbox=mailbox, uids=uids, wants=wants))
+        if selected is not None and len(letters) == 1:
+            rows = await self._next(selected, letters.uids[0], wants)
+        else:
+            rows = await self._read(mailbox, letters.uids, wants)
         if rows.are_short(len(letters)):
             await self._leave_out(mailbox, page, rows)
         if wants.summaries:
@@ -136,6 +141,28 @@ class Fetching:
         page.dates = rows.dates
         page.summaries = [row[1] for row in rows.summaries]
         return page
+
+    async def _read(self, mailbox: int, uids: Iterable[int], wants: Wants) -> Rows:
+        return await self._database.read(partial(_read, mailbox=mailbox, uids=uidset.from_uids(uids), wants=wants))
+
+    async def _next(self, selected: SelectedMailbox, uid: int, wants: Wants) -> Rows:
+        """Rows of one letter."""
+        ahead, now = selected.ahead, self._clock.monotonic()
+        rows = ahead.take(uid, wants, now)
+        if rows is not None:
+            return rows
+        uids = ahead.with_next(selected.letters, uid)
+        rows = await self._read(selected.place.id, uids, wants)
+        if len(uids) > 1:
+            if wants.contents:
+                await self._looking.prepare(rows.places)
+            each = rows.each()
+            found = each.pop(uid, None)
+            ahead.keep(each, wants, now)
+            if found is not None:
+                return found
+            rows.keep((uid,))
+        return rows
 
     async def _leave_out(self, mailbox: int, page: Page, rows: Rows) -> None:
         """Letters of which rows are missing: they have gone, or they are damaged where they are still there."""

@@ -60,6 +60,11 @@ class Looking:
             page.forget(rows, damaged=damaged, gone=gone)
         look.give(page, letters)
 
+    async def prepare(self, places: list[Row]) -> None:
+        """Letters that will be opened one by one: as far as they are small they are looked at together."""
+        small = [row for row in places if row[5] <= reading.LARGE]
+        await self._opener.prepare(next(_parts(small), []))
+
     async def _find_all_out(self, letters: Mapping[int, Letter], look: _Look) -> None:
         lacking = [uid for uid in letters if uid in look.lacking] if look.lacking else []
         for number, uid in enumerate(lacking, 1):

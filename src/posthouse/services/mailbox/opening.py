@@ -55,6 +55,11 @@ class Opener:
                 opened.damaged.append(uid)
         return opened
 
+    async def prepare(self, rows: list[Row]) -> None:
+        """Have it known whether these are whole: what lies side by side is read in one piece. What is damaged is named
+        by whoever opens it."""
+        await self._blobs.open_all([_location(row) for row in rows])
+
     async def _contents(self, rows: list[Row], opened: Opened, whole: Collection[int] | None) -> dict[int, StoreFault]:
         """What could not be opened, and why."""
         failed: dict[int, StoreFault] = {}

@@ -80,6 +80,19 @@ class Rows:
         """Letters of which there is everything."""
         return frozenset(uids).intersection(*({row[0] for row in column} for column in self._columns))
 
+    def each(self) -> dict[int, Rows]:
+        """One by one, of letters of which there is everything."""
+        found: dict[int, Rows] = {}
+        columns = [{row[0]: row for row in column} for column in (self.dates, self.summaries, self.findings, self.places)]
+        for uid in max(columns, key=len):
+            rows = Rows(self._wants)
+            rows.dates, rows.summaries, rows.findings, rows.places = (
+                [column[uid]] if uid in column else [] for column in columns
+            )
+            if not rows.are_short(1):
+                found[uid] = rows
+        return found
+
     def keep(self, uids: Collection[int]) -> None:
         for column in self._columns:
             column[:] = [row for row in column if row[0] in uids]

@@ -15,6 +15,7 @@ from typing import TypeVar
 from posthouse.mail.number_set import NumberSet
 from posthouse.ports import Change, ChangeBus, Database, Reader, Transaction
 from posthouse.services.mailbox import resync
+from posthouse.services.mailbox.ahead import Ahead
 from posthouse.services.mailbox.arrays import OpenMailbox, OpenMailboxes
 from posthouse.services.mailbox.flag_words import FlagWords
 from posthouse.services.mailbox.places import Place
@@ -61,6 +62,7 @@ class SelectedMailbox:
         self._told_keywords = self.keywords
         self.uses_vanished = False
         self.on_change: Callable[[], None] = lambda: None
+        self.ahead = Ahead()  # rows that this session will ask for
         self._desk = desk
         self._wants_recent = wants_recent
         self._opened: OpenMailbox | None = None
