@@ -12,7 +12,7 @@ LETTERS = {"S": "\\Seen", "F": "\\Flagged", "R": "\\Answered", "T": "\\Deleted",
 
 
 class OfflineImap:
-    def __init__(self, folder: Path, person: Person, *, tls: str = "implicit") -> None:
+    def __init__(self, folder: Path, person: Person) -> None:
         require("offlineimap")
         folder.mkdir(exist_ok=True)
         self.near = folder / "near"
@@ -24,9 +24,9 @@ class OfflineImap:
             f"[general]\naccounts = there\nmetadata = {folder}/state\nui = basic\nmaxsyncaccounts = 1\n"
             "[Account there]\nlocalrepository = near\nremoterepository = far\n"
             f"[Repository near]\ntype = Maildir\nlocalfolders = {self.near}\nsep = /\n"
-            f"[Repository far]\ntype = IMAP\nremotehost = localhost\nremoteport = {person.port(tls)}\n"
+            f"[Repository far]\ntype = IMAP\nremotehost = localhost\nremoteport = {person.port()}\n"
             f"remoteuser = {person.login}\nremotepass = {password}\n"
-            f"ssl = {'yes' if tls == 'implicit' else 'no'}\nstarttls = {'no' if tls == 'implicit' else 'yes'}\n"
+            "ssl = yes\nstarttls = no\n"
             f"sslcacertfile = {person.server.certificate}\nmaxconnections = 2\nidlefolders = []\n"
             "createfolders = yes\n"
         )

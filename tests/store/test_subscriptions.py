@@ -68,12 +68,33 @@ def test_a_mailbox_that_gets_a_subscribed_name_is_subscribed(box: Box) -> None:
 
 
 def test_those_who_read_it_too_follow_a_mailbox_to_its_new_name(box: Box, carol: int) -> None:
+    make(box, "Work")
+    box.db.run(lambda tx: rights.grant(tx, box.account, box.id("Work"), carol, "lr", NOW))
     make(box, "Work/Plans")
     for name in ("Work", "Work/Plans", "Gone"):
         box.db.run(lambda tx, name=name: subscriptions.add(tx, carol, box.account, name))
     rename(box, "Work", "Gone")  # one of them was subscribed under that name, too
     assert names(box, carol) == [("bob@bob.test", "Gone"), ("bob@bob.test", "Gone/Plans")]
     assert names(box, box.account) == []
+
+
+@pytest.mark.parametrize("negative", ["", "l"])
+def test_the_new_name_of_a_mailbox_was_told_to_those_who_may_not_look_it_up(
+    box: Box, carol: int, negative: str
+) -> None:
+    """A subscription followed its mailbox also where its person had lost right l: LSUB told a name that was nothing to
+    that person any more."""
+    mailbox = make(box, "Plans")
+    box.db.run(lambda tx: rights.grant(tx, box.account, mailbox, rights.EVERYBODY, "rl" if negative else "rs", NOW))
+    box.db.run(lambda tx: rights.grant(tx, box.account, mailbox, carol, negative, NOW, is_negative=True))
+    box.db.run(lambda tx: subscriptions.add(tx, carol, box.account, "Plans"))
+    rename(box, "Plans", "Without Carol")
+    assert names(box, carol) == [("bob@bob.test", "Plans")]
+    box.db.run(lambda tx: rights.grant(tx, box.account, mailbox, carol, "", NOW, is_negative=True))
+    box.db.run(lambda tx: rights.grant(tx, box.account, mailbox, rights.EVERYBODY, "rl", NOW))
+    rename(box, "Without Carol", "Plans")
+    rename(box, "Plans", "For all")
+    assert names(box, carol) == [("bob@bob.test", "For all")]
 
 
 def test_names_go_with_their_person_and_with_the_owner(box: Box, carol: int) -> None:

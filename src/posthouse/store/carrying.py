@@ -64,9 +64,10 @@ def carry(
     """
     may = rights.of_person(tx, target.mailbox, person)
     _check(may, "i")
-    if is_move:
-        # RFC 6851 §4.2: what UID STORE of \Deleted, UID COPY and UID EXPUNGE need together.
-        _check(rights.of_person(tx, source.mailbox, person), "te")
+    if source.account != person:
+        # Of the source they may have changed since it was selected. RFC 6851 §4.2: MOVE needs what UID STORE of
+        # \Deleted, UID COPY and UID EXPUNGE need together.
+        _check(rights.of_person(tx, source.mailbox, person), "rte" if is_move else "r")
     if source.account == target.account == person:
         done = messages.move if is_move else messages.copy
         copied = done(tx, person, source.mailbox, uids, target.mailbox, now=now)

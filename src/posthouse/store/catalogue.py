@@ -59,18 +59,32 @@ class Letters:
 
     def within(self, uids: Ranges) -> Letters:
         """Those of these UIDs, in arrays of their own."""
-        found = Letters(texts=self.texts)
         end = 0
+        found: Letters | None = None
         for first, last in uids:
             start = bisect_left(self.uids, first, end)
             end = bisect_right(self.uids, last, start)
+            if found is None:
+                found = self._cut(start, end)
+                continue
             found.uids += self.uids[start:end]
             found.emails += self.emails[start:end]
             found.modseqs += self.modseqs[start:end]
             found.flags += self.flags[start:end]
             found.sizes += self.sizes[start:end]
             found.keywords += self.keywords[start:end]
-        return found
+        return Letters(texts=self.texts) if found is None else found
+
+    def _cut(self, start: int, end: int) -> Letters:
+        return Letters(
+            self.uids[start:end],
+            self.emails[start:end],
+            self.modseqs[start:end],
+            self.flags[start:end],
+            self.sizes[start:end],
+            self.keywords[start:end],
+            self.texts,
+        )
 
     def without(self, uids: Ranges) -> Letters:
         """All others, in arrays of their own."""

@@ -317,7 +317,7 @@ def _rename_one(tx: Transaction, unit: Unit, mailbox: Mailbox, name: str) -> Non
         uid_validity=mailbox.uid_validity if keeps else _next_uid_validity(tx, unit.now),
         is_subscribed=int(subscriptions.take_back(tx, mailbox.account, name) or mailbox.is_subscribed),
     )
-    subscriptions.follow(tx, mailbox.account, mailbox.name, name)
+    subscriptions.follow(tx, mailbox.account, mailbox.id, mailbox.name, name)
     journal.record(tx, unit, mailbox.id, Kind.RENAMED)
 
 

@@ -18,7 +18,8 @@ VERSION = 1
 # What a database takes: damage that a checksum happens to fit must not stop a rebuild in the middle.
 Id = Annotated[int, msgspec.Meta(ge=0, le=(1 << 63) - 1)]
 Uid = Annotated[int, msgspec.Meta(ge=1, le=MAX_UID)]
-Moment = Annotated[float, msgspec.Meta(ge=-1e10, le=1e11)]  # seconds; some centuries to both sides
+# Seconds; the years 1 to 9999, which a client may give as the internal date of what it puts into a mailbox.
+Moment = Annotated[float, msgspec.Meta(ge=-62_135_596_800, le=253_402_300_799)]
 
 
 class PlacedNote(msgspec.Struct, array_like=True, frozen=True, gc=False):

@@ -84,15 +84,24 @@ def take_back(tx: Transaction, account: int, name: str) -> bool:
     return remove(tx, account, account, name)
 
 
-def follow(tx: Transaction, owner: int, old: str, new: str) -> None:
+# Of a mailbox that they may look up (right l, which is written first): to others its new name is not told, and the old
+# one stays as that of a mailbox that is gone.
+_FOLLOWING = (
+    " WHERE owner = :owner AND name = :old AND person <> :owner"
+    " AND EXISTS (SELECT 1 FROM mailbox_right AS r WHERE r.mailbox = :mailbox"
+    " AND r.person IN (subscribed_name.person, 0) AND r.is_negative = 0 AND SUBSTR(r.rights, 1, 1) = 'l')"
+    " AND NOT EXISTS (SELECT 1 FROM mailbox_right AS r WHERE r.mailbox = :mailbox"
+    " AND r.person IN (subscribed_name.person, 0) AND r.is_negative = 1 AND SUBSTR(r.rights, 1, 1) = 'l')"
+)
+_FOLLOW = (
+    "INSERT INTO subscribed_name (person, owner, name) SELECT person, owner, :new FROM subscribed_name"  # noqa: S608 - constants
+    + _FOLLOWING
+    + " ON CONFLICT (person, owner, name) DO NOTHING"
+)
+_LEAVE = "DELETE FROM subscribed_name" + _FOLLOWING  # noqa: S608 - constants
+
+
+def follow(tx: Transaction, owner: int, mailbox: int, old: str, new: str) -> None:
     """The owner has given a mailbox another name: whoever else is subscribed to it still is."""
-    tx.run(
-        "INSERT INTO subscribed_name (person, owner, name) SELECT person, owner, :new FROM subscribed_name"
-        " WHERE owner = :owner AND name = :old AND person <> :owner ON CONFLICT (person, owner, name) DO NOTHING",
-        owner=owner,
-        old=old,
-        new=new,
-    )
-    tx.run(
-        "DELETE FROM subscribed_name WHERE owner = :owner AND name = :old AND person <> :owner", owner=owner, old=old
-    )
+    tx.run(_FOLLOW, owner=owner, mailbox=mailbox, old=old, new=new)
+    tx.run(_LEAVE, owner=owner, mailbox=mailbox, old=old)

@@ -149,6 +149,14 @@ class Here:
         if self._selected is not None and (is_asked or self._selected.is_stale):
             await self._selected.refresh()
 
+    async def look(self, *, is_asked: bool = False) -> None:
+        """`refresh` before letters are told. Of a mailbox that has gone, or that the person may not read any more,
+        nothing is told: the session ends. Raises MailboxRefusal NONEXISTENT."""
+        await self.refresh(is_asked=is_asked)
+        if self.selected.is_gone:
+            self.tell()
+            raise MailboxRefusal(Reason.NONEXISTENT, "the mailbox has gone")
+
     def tell(self) -> None:
         """What was learned and not told yet. Before a tagged answer, or while the client is idle."""
         selected = self._selected

@@ -57,7 +57,7 @@ async def _find(here: Here, key: SearchKey) -> tuple[Letters, array[int]]:
     if asks_modseq(key):
         here.want_modseq()  # RFC 7162 §3.1
     view = await here.view()
-    await here.refresh()
+    await here.look()
     letters = here.selected.visible
     return letters, await here.terms.searcher.find(key, letters, view, here.terms.clock.wall())
 

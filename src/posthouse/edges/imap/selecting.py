@@ -33,7 +33,11 @@ async def select(here: Here, event: events.Select) -> None:
     here.select(selected)
     here.engine.tell(_told(here, selected, figures, event.mailbox))
     if event.qresync is not None:
-        await _resynchronize(here, event.qresync, figures.head)
+        try:
+            await _resynchronize(here, event.qresync, figures.head)
+        except BaseException:
+            here.deselect()
+            raise
     code = codes.READ_ONLY if is_read_only else codes.READ_WRITE
     here.engine.ok(f"{place.name} is selected", code)
 
@@ -109,6 +113,8 @@ async def idle(here: Here, _event: events.Idle) -> None:
     await here.refresh(is_asked=True)
     here.engine.idle()
     here.tell()
+    if here.is_selected and here.selected.is_stale:
+        here.wake()  # it happened during that look, when the session was not idle yet and nobody woke it
 
 
 async def idle_done(here: Here, _event: events.IdleDone) -> None:

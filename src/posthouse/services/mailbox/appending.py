@@ -23,7 +23,7 @@ from posthouse.services.delivery import Origin, letter_in
 from posthouse.services.directory import Account
 from posthouse.services.incoming import FinishedLetter, IncomingLetter
 from posthouse.services.mailbox.places import Place, Places
-from posthouse.store import appending, letters
+from posthouse.store import appending, letters, rights
 from posthouse.store.appending import Appended, New
 from posthouse.store.flags import ALL, DELETED, SEEN, pack_keywords
 from posthouse.store.letters import LetterIn
@@ -207,6 +207,8 @@ class AppendDesk:
         if target.replaced is None:
             return place, appending.append(tx, place.owner, place.id, new, visitor=visitor)
         old, uid = target.replaced
+        if not old.is_own:  # the rights may have changed since the mailbox was selected
+            replace(old, rights=rights.of_person(tx, old.id, old.person)).check("te")
         return place, appending.replace(
             tx, old.owner, old.id, uid, place.owner, place.id, new[0], now=now, visitor=visitor
         )

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from array import array
 from bisect import bisect_left, bisect_right
+from contextlib import suppress
 from itertools import compress
 
 from posthouse.mail.search import (
@@ -104,13 +105,23 @@ class Program:
             case ModSeqSince(minimum):
                 return bytes(map(minimum.__le__, letters.modseqs))
             case EmailIdIs(value):
-                return bytes(unique_id(email) == value for email in letters.emails)
+                return self._with_id(value)
             case InSequence(numbers):
                 return self._at(uidset.from_uids(self._view.by_numbers(numbers)))
             case InUids(numbers):
                 return self._at(uidset.from_uids(self._view.by_uids(numbers)))
             case _:
                 raise AssertionError(key)  # level_of knows better
+
+    def _with_id(self, value: str) -> bytes:
+        marks = bytearray(self._count)
+        email = _email(value)
+        place = -1
+        with suppress(ValueError):  # there is no other; one letter may lie in a mailbox twice
+            while email is not None:
+                place = self._letters.emails.index(email, place + 1)
+                marks[place] = 1
+        return bytes(marks)
 
     def _flagged(self, flag: str) -> bytes:
         bit = flag_words.bit(flag)
@@ -126,3 +137,12 @@ class Program:
             end = bisect_right(self._letters.uids, last, start)
             marks[start:end] = b"\1" * (end - start)
         return bytes(marks)
+
+
+def _email(value: str) -> int | None:
+    """What `unique_id` made this of; None: it made no such thing."""
+    try:
+        email = int(value[1:17], 16)
+    except ValueError:
+        return None
+    return email if unique_id(email) == value else None

@@ -135,6 +135,13 @@ class SelectedMailbox:
     async def refresh(self) -> None:
         """Learn what has happened. Where no letter was ever asked for and nothing happened, one row is read."""
         self._is_stale = False
+        try:
+            await self._learn()
+        except BaseException:
+            self._is_stale = True  # what has happened is still to be learned
+            raise
+
+    async def _learn(self) -> None:
         if not self.place.is_own:
             await self._look_at_rights()
         if self._view is None:
@@ -155,8 +162,12 @@ class SelectedMailbox:
             await self.refresh()
             return done
         self._is_stale = False
-        done = await self._opened.write(unit)
-        await self._look_again()
+        try:
+            done = await self._opened.write(unit)
+            await self._look_again()
+        except BaseException:
+            self._is_stale = True  # nobody has looked, or not at all of it
+            raise
         return done
 
     async def _look_at_rights(self) -> None:
