@@ -17,8 +17,9 @@ from typing import Any
 import posthouse
 
 SOURCE = Path(posthouse.__file__).resolve().parent
-# Rooms whose patterns are made of names in their own worlds, when they are asked for.
-_MADE_OF_NAMES = ("sim/life.py",)
+# Rooms whose patterns are made of names when they are asked for: of letters in a world; of header fields (one of those
+# is walked by tests/fuzz/test_patterns.py).
+_MADE_OF_NAMES = ("sim/life.py", "mail/sections.py")
 _ANCHORED = frozenset(("fullmatch", "match"))
 _CALLS = frozenset(("compile", "sub", "search", "match", "fullmatch", "split", "findall", "finditer", "subn"))
 

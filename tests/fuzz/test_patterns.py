@@ -12,6 +12,7 @@ from fuzz.patterns import Pattern
 from fuzz.regexes import Steps
 
 from fuzz import patterns, regexes
+from posthouse.mail import sections
 
 ATTACKS = 120  # of each pattern, evenly chosen; `python -m fuzz patterns` tries all
 _EVERY = list(patterns.every())
@@ -34,6 +35,11 @@ def _name(pattern: Pattern) -> str:
 @pytest.mark.parametrize("pattern", _EVERY, ids=_name)
 def test_a_pattern_is_linear(pattern: Pattern) -> None:
     assert not regexes.verdict(pattern.pattern, is_anchored=pattern.is_anchored, most=ATTACKS)
+
+
+@pytest.mark.slow
+def test_a_pattern_made_of_field_names_is_linear() -> None:
+    assert not regexes.verdict(sections._some((b"subject", b"from", b"x-a+b")), is_anchored=False, most=ATTACKS)
 
 
 def test_every_pattern_is_a_constant_of_its_module() -> None:

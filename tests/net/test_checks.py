@@ -98,5 +98,5 @@ def test_unix_sockets_and_protocols_to_come(tmp_path: Path) -> None:
         assert level(look(tmp_path, listen={"lmtp": [f"unix:{path}"]}), "ports") == "error"
         assert level(look(tmp_path, listen={"lmtp": [f"unix:{path}"]}, is_serving=True), "ports") == "ok"
     assert path.exists()  # it looks and changes nothing
-    found = look(tmp_path, listen={"imap": ["127.0.0.1:143"]})
+    found = look(tmp_path, listen={"http": ["127.0.0.1:8080"]})
     assert "not built yet" in next(each.text for each in found if each.area == "ports")

@@ -86,7 +86,7 @@ def test_a_letter_that_lies_in_a_mailbox_twice_is_found(tmp_path: Path, monkeypa
         assert await premises.inside(judge(premises.house, promises)) == []
         connection = apsw.Connection(str(premises.folder / DATABASE_FILE))
         connection.execute(
-            "INSERT INTO placement SELECT mailbox, uid + 100, email, modseq, created, flags, keywords, size"
+            "INSERT INTO placement SELECT mailbox, uid + 100, email, modseq, created, flags, keywords, size, saved_at"
             " FROM placement WHERE uid = 1"
         )
         connection.close()

@@ -4,11 +4,11 @@
 from __future__ import annotations
 
 import asyncio
-import re
 from collections.abc import Callable
 from typing import Any
 
 import pytest
+import structlog.testing
 
 from posthouse.protocol.imap.limits import MAX_BAD_IN_A_ROW
 from tests.system.imap import BOB, Imap
@@ -125,16 +125,16 @@ async def test_at_the_stop_idle_sessions_hear_bye_and_running_commands_are_answe
 # --- log and metrics ------------------------------------------------------------------------------
 
 
-async def test_a_session_is_two_lines_of_the_log(post: Post, capsys: pytest.CaptureFixture[str]) -> None:
-    async with await Imap.open(post, mailbox="INBOX") as bob:
-        await bob.append("INBOX", LETTER, LETTER)
-        await bob.ask("NOOP")
-        await bob.ask("NONSENSE")
-    await post.is_quiet()
-    lines = [line for line in capsys.readouterr().out.splitlines() if "part='imap'" in line]
-    assert len(lines) == 2, lines
-    assert "logged in" in lines[0]
-    assert re.search(r"event='session ended'.* commands=5 appended=2 ", lines[1]), lines[1]
+async def test_a_session_is_two_lines_of_the_log(post: Post) -> None:
+    with structlog.testing.capture_logs() as entries:
+        async with await Imap.open(post, mailbox="INBOX") as bob:
+            await bob.append("INBOX", LETTER, LETTER)
+            await bob.ask("NOOP")
+            await bob.ask("NONSENSE")
+        await post.is_quiet()
+    first, last = [entry for entry in entries if entry.get("part") == "imap"]
+    assert first["event"] == "logged in"
+    assert (last["event"], last["commands"], last["appended"]) == ("session ended", 5, 2)
 
 
 async def test_commands_are_counted_by_name(post: Post) -> None:

@@ -18,6 +18,7 @@ from posthouse.services.mailbox.places import Place, Places
 from posthouse.store import catalogue, integrity, mailboxes, rights, visitors
 from posthouse.store.flags import ALL, DELETED, FLAGGED, SEEN
 from posthouse.store.lookup import Account
+from posthouse.store.notes import decode
 from posthouse.store.refusal import MailboxRefusal, Reason
 from tests.fakes import FakeBus
 from tests.services.world import HandClock
@@ -195,6 +196,30 @@ async def test_replacing_in_two_accounts_is_told_to_both(house: House) -> None:
     assert (target.name, done.uids, done.vanished) == ("Drafts", ((1, 1),), ((1, 1),))
     assert (house.shown(house.bob), house.shown(house.carol)) == ([(1, 0)], [])
     assert {change.key for change in house.bus.published[-2:]} == {house.bob.account, house.carol.account}
+
+
+@pytest.mark.parametrize("left", ["lri", "lrit", "lrie", "i", ""])
+async def test_a_letter_was_replaced_by_somebody_who_had_lost_the_right_to_remove_it(house: House, left: str) -> None:
+    """The rights on the mailbox of the letter that goes were those of the moment when it was selected."""
+    place = await house.put(LETTER, name=house.share("lrite"))
+    batch = house.begin("Drafts", replaced=(place, 1))
+    await batch.start(Coming(len(LETTER)))
+    await batch.add(LETTER)
+    house.share(left)
+    with pytest.raises(MailboxRefusal) as refused:
+        await batch.finish()
+    await batch.discard()
+    assert refused.value.reason is Reason.NOPERM
+    assert (house.shown(house.bob), house.shown(house.carol)) == ([], [(1, 0)])
+
+
+@pytest.mark.parametrize("received_at", [-1e15, -4e10, 2e11, 1e15])
+async def test_a_letter_of_another_century_could_not_be_rebuilt_from_its_pack(house: House, received_at: float) -> None:
+    """The note beside its content had a time that reading notes took for damage: without a database the letter was
+    lost, and compaction dropped the note of one with a pack of its own."""
+    await house.put(LETTER, received_at=received_at)
+    (note,) = house.db.blobs.notes.values()
+    assert abs(decode(note).received_at) > 1e10
 
 
 async def test_what_goes_makes_room_before_it_comes(house: House) -> None:

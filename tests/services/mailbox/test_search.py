@@ -214,6 +214,15 @@ def test_each_key(box: Box, key: SearchKey, uids: list[int]) -> None:
     assert search(box, key) == uids
 
 
+def test_a_letter_that_lies_in_a_mailbox_twice_is_found_twice_by_its_id() -> None:
+    box = new_account(PlainDatabase())
+    for _ in range(3):
+        box.deliver()
+    letters, inbox = all_of(box), box.id("INBOX")
+    box.db.run(lambda tx: messages.copy(tx, box.account, inbox, ((2, 2),), inbox, now=NOW))
+    assert search(box, EmailIdIs(unique_id(letters.emails[1]))) == [2, 4]
+
+
 def test_sizes_ids_and_mod_sequences(box: Box) -> None:
     letters = all_of(box)
     size = sorted(letters.sizes)[2]
@@ -222,7 +231,8 @@ def test_sizes_ids_and_mod_sequences(box: Box) -> None:
     assert (search(box, Larger(size)), search(box, Smaller(size))) == (bigger, smaller)
     assert len(bigger) == len(smaller) == 2
     assert search(box, EmailIdIs(unique_id(letters.emails[1]))) == [2]
-    assert search(box, EmailIdIs("nonsense")) == []
+    for nonsense in ("nonsense", "", "e", "e 5", "e-1", "e" + "f" * 16, "E" + unique_id(letters.emails[1])[1:]):
+        assert search(box, EmailIdIs(nonsense)) == []
     rows = box.db.look(lambda reader: reading.dated(reader, box.id("INBOX"), EVERY_UID))
     same = [row.uid for row in rows if row.thread == rows[0].thread]
     assert search(box, ThreadIdIs(thread_id(rows[0].thread))) == same == [1, 3]

@@ -5,6 +5,10 @@ from __future__ import annotations
 
 import asyncio
 
+import pytest
+
+from posthouse.ports import Change as Hint
+from posthouse.ports import StoreFault
 from posthouse.services.mailbox.places import Place
 from posthouse.services.mailbox.resync import Missed
 from posthouse.services.mailbox.selected import SelectDesk, SelectedMailbox
@@ -47,6 +51,34 @@ def test_what_goes_while_a_client_comes_back_was_told_twice() -> None:
     missed, told = asyncio.run(come_back())
     assert missed.vanished == ((1, 1),)
     assert told == [Vanished(((3, 3),))]
+
+
+@pytest.mark.parametrize("has_view", [False, True])
+def test_news_were_forgotten_when_the_look_at_them_failed(monkeypatch: pytest.MonkeyPatch, *, has_view: bool) -> None:
+    """The mailbox no longer counted as stale: a letter that had come was not told before the next one came."""
+    box = new_account(PlainDatabase())
+    bus = FakeBus()
+    desk = SelectDesk(box.db, bus)
+    place = Place(box.mailbox("INBOX"), box.account, "INBOX", rights.EVERY)
+
+    async def fails(*_: object) -> None:
+        raise StoreFault("the disk does not answer")
+
+    async def look() -> None:
+        selected, _ = await desk.select(place, is_read_only=False, wants_recent=False)
+        if has_view:
+            await selected.view()
+        bus.publish(Hint("account", box.account))
+        for name in ("read", "write"):
+            with monkeypatch.context() as patch:
+                patch.setattr(box.db, name, fails)
+                with pytest.raises(StoreFault):
+                    await (selected.refresh() if name == "read" else selected.write(lambda _: None))
+            assert selected.is_stale
+        await selected.refresh()
+        assert not selected.is_stale
+
+    asyncio.run(look())
 
 
 def test_what_a_visitor_had_seen_elsewhere_was_lost_where_another_session_had_looked_first() -> None:

@@ -105,6 +105,19 @@ def house() -> Iterator[House]:
     assert house.db.look(integrity.check_rest) == []
 
 
+@pytest.mark.parametrize(("left", "is_move"), [("lswite", False), ("lswite", True), ("", False), ("", True)])
+def test_who_may_not_read_any_more_could_still_copy(house: House, left: str, *, is_move: bool) -> None:
+    """The right to read the source was looked at when the mailbox was selected, and never again."""
+    house.fill(house.carol)
+    place = house.share("lrswite")
+    house.share(left)
+    carry = house.storing.move if is_move else house.storing.copy
+    with pytest.raises(MailboxRefusal) as refused:
+        asyncio.run(carry(place, EVERY_UID, house.own()))
+    assert refused.value.reason is (Reason.NOPERM if left else Reason.NONEXISTENT)
+    assert house.bob.uids("INBOX") == []
+
+
 # --- flags ----------------------------------------------------------------------------------------
 
 

@@ -44,7 +44,6 @@ async def start(here: Here, event: events.MessageStart) -> None:
             keywords,
             None if when is None else when.timestamp(),
             may_hold_nul=event.is_binary,
-            may_be_eight_bit=here.engine.is_utf8,
         )
         looks = here.engine.is_held_back or event.size > MAX_UNSEEN or event.replaces is not None
         await _said(here, event.mailbox, _batch(here).start(coming, looks=looks))

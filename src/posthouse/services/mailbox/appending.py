@@ -4,14 +4,14 @@
 Invariant: all of them or none. Content goes to the store as it comes, so one batch holds MAX_HELD octets and a chunk;
 the rows follow in one unit of work at the end, and whatever ends earlier leaves nothing.
 
-Every octet is kept as it came, bare CR and LF and broken MIME too. Refused are: NUL where the client did not say that
-it sends binary (RFC 9051 §9 has none in a literal), and a header with 8-bit octets from a client that has not enabled
-UTF-8 (RFC 6855 §4 says MUST).
+Every octet is kept as it came, bare CR and LF, broken MIME and 8-bit headers too. Refused is NUL where the client did
+not say that it sends binary (RFC 9051 §9 has none in a literal). RFC 6855 §4 has a header with 8-bit octets refused
+from a client that has not enabled UTF-8; it is kept here, as delivery keeps it, since people bring their old mail with
+programs that enable nothing (docs/adr/0006-imap.md).
 """
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -36,19 +36,16 @@ MAX_HELD = 2 * 1024 * 1024
 EARLIEST = -62_135_510_400
 LATEST = 253_402_214_400
 
-_END_OF_HEADER = re.compile(rb"\r?\n\r?\n")  # also of a letter with bare LF: its body may hold what it likes
-
 
 @dataclass(frozen=True, slots=True)
 class Coming:
-    """A letter that is about to come. `received_at` None: now; `may_hold_nul`, `may_be_eight_bit`: see above."""
+    """A letter that is about to come. `received_at` None: now; `may_hold_nul`: see above."""
 
     size: int
     flags: int = 0
     keywords: tuple[str, ...] = ()
     received_at: float | None = None
     may_hold_nul: bool = False
-    may_be_eight_bit: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,8 +126,6 @@ class Batch:
         letter = await incoming.finish()
         if letter.content.octets is not None:
             self._held += letter.size
-        if not coming.may_be_eight_bit and _has_eight_bit_header(letter):
-            raise MailboxRefusal(Reason.CANNOT, "8-bit characters in a header need ENABLE UTF8=ACCEPT")
         row = self._letter_in(letter, coming.received_at)
         self._done.append(New(row, coming.flags, coming.keywords))
 
@@ -220,11 +215,3 @@ def _allowed(place: Place, new: New) -> New:
     if place.may("w"):
         touchable |= ALL & ~(SEEN | DELETED)
     return New(new.letter, new.flags & touchable, new.keywords if place.may("w") else ())
-
-
-def _has_eight_bit_header(letter: FinishedLetter) -> bool:
-    block = letter.scan.block
-    if letter.is_ascii or letter.lacks_header or block.isascii():
-        return False
-    end = _END_OF_HEADER.search(block)
-    return end is None or not block[: end.start()].isascii()

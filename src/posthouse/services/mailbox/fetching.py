@@ -120,9 +120,7 @@ class Fetching:
 
     # --- reading ----------------------------------------------------------------------------------
 
-    async def page(
-        self, mailbox: int, letters: Letters, wants: Wants, selected: SelectedMailbox | None = None
-    ) -> Page:
+    async def page(self, mailbox: int, letters: Letters, wants: Wants, selected: SelectedMailbox | None = None) -> Page:
         """What is asked for of these letters. `selected`: of the session that asks; where it goes through the mailbox
         letter by letter, rows are read ahead. Raises StoreFault where the store does not answer at all."""
         page = Page(letters.uids)
@@ -147,18 +145,18 @@ class Fetching:
 
     async def _next(self, selected: SelectedMailbox, uid: int, wants: Wants) -> Rows:
         """Rows of one letter."""
-        ahead, now = selected.ahead, self._clock.monotonic()
-        rows = ahead.take(uid, wants, now)
+        walk, now = selected.ahead.walk(wants), self._clock.monotonic()
+        rows = walk.take(uid, now)
         if rows is not None:
             return rows
-        uids = ahead.with_next(selected.letters, uid)
+        uids = walk.with_next(selected.letters, uid)
         rows = await self._read(selected.place.id, uids, wants)
         if len(uids) > 1:
             if wants.contents:
                 await self._looking.prepare(rows.places)
             each = rows.each()
             found = each.pop(uid, None)
-            ahead.keep(each, wants, now)
+            walk.keep(each, now)
             if found is not None:
                 return found
             rows.keep((uid,))

@@ -83,7 +83,9 @@ class Rows:
     def each(self) -> dict[int, Rows]:
         """One by one, of letters of which there is everything."""
         found: dict[int, Rows] = {}
-        columns = [{row[0]: row for row in column} for column in (self.dates, self.summaries, self.findings, self.places)]
+        columns = [
+            {row[0]: row for row in column} for column in (self.dates, self.summaries, self.findings, self.places)
+        ]
         for uid in max(columns, key=len):
             rows = Rows(self._wants)
             rows.dates, rows.summaries, rows.findings, rows.places = (
