@@ -6,6 +6,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -175,15 +176,14 @@ def test_many_sections_of_many_letters_kept_everybody_else_waiting(
             await world.deliver("alice", LETTER)
         wire = await logged_in(world, "alice", "SELECT INBOX")
         monkeypatch.setattr(fetching_edge, "SECTIONS", 4)
-        sleep = asyncio.sleep
 
         async def counted(seconds: float) -> None:
             turns.append(1)
-            await sleep(seconds)
+            await asyncio.sleep(seconds)
 
-        monkeypatch.setattr(fetching_edge.asyncio, "sleep", counted)
+        monkeypatch.setattr(fetching_edge, "asyncio", SimpleNamespace(sleep=counted))
         said = await answer(wire, "a FETCH 1:4 (BODY.PEEK[TEXT] BODY.PEEK[TEXT]<1.1> BODY.PEEK[TEXT]<2.1>)")
         assert said.count("BODY[TEXT]<2>") == 4
 
     play(scene)
-    assert len(turns) >= 3
+    assert len(turns) == 3

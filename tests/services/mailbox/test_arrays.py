@@ -57,6 +57,26 @@ def expunge(box: Box, uids: Ranges) -> None:
     box.db.run(lambda tx: messages.expunge(tx, box.account, box.id("INBOX"), uids, now=NOW))
 
 
+def test_sets_of_keywords_that_no_letter_has_any_more_filled_the_memory(
+    box: Box, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each set that a letter ever had was kept as long as the mailbox was open."""
+    monkeypatch.setattr(arrays, "UNUSED_TEXTS", 3)
+    for _ in range(3):
+        box.deliver()
+    shelf, open_ = opened(box)
+    view = open_.select()
+    store(box, ((1, 1),), keywords=("stays",))
+    for number in range(40):
+        store(box, ((2, 2),), Change.REPLACE, keywords=(f"word{number}",))
+        asyncio.run(open_.refresh())
+        assert plain(open_.letters) == plain(box.db.look(partial(catalogue.page, mailbox=box.id("INBOX"))))
+        assert open_.words() == ["stays", f"word{number}"]
+        assert len(open_.letters.texts) <= 2 * 3 + 3 + 1
+    assert [type(told) for told in view.tell(expunges=True)] == [Changed]
+    shelf.close(open_, view)
+
+
 class ArraysMachine(RuleBasedStateMachine):
     """One mailbox and two sessions, the second of which is told less often."""
 

@@ -45,6 +45,7 @@ from posthouse.mail.search import (
     Younger,
 )
 from posthouse.mail.structure import parse
+from posthouse.services.mailbox import search as search_module
 from posthouse.services.mailbox.search import Searcher, highest_modseq, kept, visible
 from posthouse.services.mailbox.view import SelectedView
 from posthouse.store import messages, reading
@@ -212,6 +213,21 @@ LEAVES: list[tuple[SearchKey, list[int]]] = [
 @pytest.mark.parametrize(("key", "uids"), LEAVES, ids=[repr(key)[:60] for key, _ in LEAVES])
 def test_each_key(box: Box, key: SearchKey, uids: list[int]) -> None:
     assert search(box, key) == uids
+
+
+def test_many_keys_over_many_letters_were_told_in_the_thread_of_all_sessions(
+    box: Box, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A thousand sizes in a mailbox of a hundred thousand letters kept everybody waiting for seconds."""
+    keys = [Larger(1), Smaller(10_000), EmailIdIs("e1"), on(RECEIVED, ON, NOW - DAY), InSubject("hello")]
+    programs = [And(tuple(keys[:3])), Or(keys[2], keys[3]), Not(Or(keys[0], keys[4])), And((keys[0], keys[4]))]
+    before = [search(box, each) for each in programs]
+    monkeypatch.setattr(search_module, "STEPS_HERE", 0)
+    letters, workers = all_of(box), InlineWorkers()
+    searcher = Searcher(box.db, box.db.blobs, workers)
+    found = [list(asyncio.run(searcher.find(each, letters, view_of(box), NOW))) for each in programs]
+    assert found == before
+    assert workers.jobs == ["search"] * len(programs)
 
 
 def test_a_letter_that_lies_in_a_mailbox_twice_is_found_twice_by_its_id() -> None:

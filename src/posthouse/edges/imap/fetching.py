@@ -280,7 +280,7 @@ class Answer:
         for index, letter in enumerate(page.letters):
             left -= sections
             if left < 0:
-                left = SECTIONS
+                left = SECTIONS - sections
                 await asyncio.sleep(0)
             told: list[bytes | Pieces] = []
             try:

@@ -8,7 +8,7 @@ put together at once), or a list of buffers that are never copied.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from functools import partial
+from functools import cache, partial
 from typing import assert_never
 
 from posthouse.mail.octets import octets_of
@@ -64,6 +64,11 @@ def wants_of(items: Iterable[FetchItem]) -> Wants:
                 kinds.add("known_previews" if item.is_lazy else "previews")
             case _:
                 assert_never(item)
+    return _wants(frozenset(kinds))
+
+
+@cache  # of few names, so there are few; made anew for each command it would be as dear as reading the command
+def _wants(kinds: frozenset[str]) -> Wants:
     return Wants(**dict.fromkeys(kinds, True))
 
 

@@ -29,6 +29,9 @@ from posthouse.store.uidset import Ranges
 # large mailbox cost what is new in it. 33 MB of the 2 GB that a small machine has.
 KEPT_LETTERS = 1_000_000
 ENTRY = 60  # letters that a mailbox counts for by itself: some two kilobytes
+# Sets of keywords that no letter has any more, and that are kept all the same: a set may be ten kilobytes, and a client
+# that gives a letter another set again and again would fill the memory with them.
+UNUSED_TEXTS = 200
 
 T = TypeVar("T")
 
@@ -42,6 +45,7 @@ class OpenMailbox:
         self._refreshing = asyncio.Lock()
         self.head = head
         self.letters = Letters()
+        self._most_texts = UNUSED_TEXTS  # sets of keywords; then those that no letter has are forgotten
         self.is_gone = False  # deleted, or another one has its place: nothing can be done with it any more
 
     def select(self, *, recent: Ranges = (), uses_vanished: bool = False) -> SelectedView:
@@ -121,6 +125,9 @@ class OpenMailbox:
             self.is_gone = True
         elif news.is_complete:
             self.letters = _applied(self.letters, news)
+            if len(self.letters.texts) > self._most_texts:
+                self.letters = _tidied(self.letters)
+                self._most_texts = 2 * len(self.letters.texts) + UNUSED_TEXTS
             self._teach(news.entries, news.head)
         else:
             await self._read_again(news.head)
@@ -193,6 +200,16 @@ def _applied(letters: Letters, news: News) -> Letters:
         letters.take_in(news.letters)
     gone = uidset.merged([entry.uids for entry in news.entries if entry.kind is Kind.EXPUNGED])
     return letters.without(gone) if gone else letters
+
+
+def _tidied(letters: Letters) -> Letters:
+    """The same letters without texts that none of them has, in arrays of their own."""
+    tidied = letters.within(uidset.EVERY_UID)
+    used = sorted({0, *tidied.keywords})  # the first is that of letters without keywords, always
+    places = {old: new for new, old in enumerate(used)}
+    tidied.keywords = array("I", map(places.__getitem__, tidied.keywords))
+    tidied.texts = [letters.texts[index] for index in used]
+    return tidied
 
 
 def _with_news(tx: Transaction, unit: Callable[[Transaction], T], head: Head) -> tuple[T, News | None]:

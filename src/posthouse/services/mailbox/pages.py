@@ -31,7 +31,7 @@ class Wants:
 
     @property
     def is_nothing(self) -> bool:
-        return self == _NOTHING
+        return not (self.dates or self.summaries or self.looks)
 
     @property
     def letters(self) -> bool:
@@ -45,9 +45,6 @@ class Wants:
     def looks(self) -> bool:
         """Whether more than rows is needed."""
         return self.letters or self.findings
-
-
-_NOTHING = Wants()
 
 
 class Rows:

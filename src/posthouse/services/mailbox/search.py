@@ -18,7 +18,7 @@ from typing import Annotated, TypedDict, assert_never
 import msgspec
 
 from posthouse.mail.header import ENVELOPE_FIELDS
-from posthouse.mail.search import PartialRange, ReturnOption, SearchKey
+from posthouse.mail.search import PartialRange, ReturnOption, SearchKey, keys_of
 from posthouse.mail.structure import Part, parse
 from posthouse.mail.structure_pack import pack, unpack
 from posthouse.ports import BlobLocation, BlobStore, DamagedContent, Database, Row, StoreFault, Workers
@@ -37,6 +37,9 @@ _unpack = msgspec.msgpack.Decoder(_Packed).decode
 
 # Letters whose content is looked at, and octets, before others on this thread have their turn: one or two milliseconds.
 BODIES_AT_ONCE = 32
+# Keys times letters that are told from the arrays in this thread: some ten milliseconds of the dearest ones. A program
+# may have a thousand keys, and a mailbox a million letters.
+STEPS_HERE = 300_000
 OCTETS_AT_ONCE = 256 * 1024
 
 
@@ -64,8 +67,12 @@ class Searcher:
 
         Raises StoreFault; content that is damaged has no text to be found.
         """
-        program = Program(key, letters, view, now)
-        marks, undecided = program.at_once()
+        if len(letters) * len(list(keys_of(key))) <= STEPS_HERE:
+            program, marks, undecided = _begun(key, letters, view, now)
+        else:
+            letters = letters.within(uidset.EVERY_UID)  # other sessions take in what comes meanwhile
+            work = partial(_begun, key, letters, view, now)
+            program, marks, undecided = await self._workers.run(work, pool="search")
         for start in range(0, len(undecided), reading.PAGE):
             page = _Page(view.mailbox, letters, undecided[start : start + reading.PAGE])
             for level in program.levels:
@@ -154,6 +161,11 @@ class Searcher:
             if _location(again[0]) == _location(row):
                 raise
             return await self._blobs.open(_location(again[0]))
+
+
+def _begun(key: SearchKey, letters: Letters, view: SelectedView, now: float) -> tuple[Program, bytearray, array[int]]:
+    program = Program(key, letters, view, now)
+    return program, *program.at_once()
 
 
 class _Page:

@@ -69,7 +69,8 @@ class SelectedMailbox:
         self._view: SelectedView | None = None
         self._is_stale = False
         self._is_gone = False  # for this person, or before anybody asked for a letter
-        self._texts = 1  # sets of keywords that the words are known of: "" alone
+        self._texts: list[str] | None = None  # sets of keywords that the words are known of
+        self._known_texts = 1  # how many they were: "" alone
         self._seen: list[SeenRow] = []  # by a visitor
         self._seen_modseq = 0
         self._own_letters: Letters | None = None  # as a visitor sees them
@@ -182,8 +183,9 @@ class SelectedMailbox:
         """What belongs to the letters: new keywords, and what a visitor has seen."""
         assert self._opened is not None
         opened = self._opened
-        if len(opened.letters.texts) > self._texts:
-            self._texts = len(opened.letters.texts)
+        texts = opened.letters.texts
+        if len(texts) != self._known_texts or (len(texts) > 1 and texts is not self._texts):
+            self._texts, self._known_texts = texts, len(texts)
             spellings = await self._desk.database.read(partial(keywords.spellings, account=self.place.owner))
             self.words = FlagWords(spellings)
             self.keywords = sorted({*spellings.values(), *map(self.words.spelled, opened.words())})
