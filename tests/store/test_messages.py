@@ -13,7 +13,7 @@ from posthouse.store.flagging import Change
 from posthouse.store.flags import ANSWERED, DELETED, FLAGGED, MAX_KEYWORDS, SEEN, pack_keywords, unpack_keywords
 from posthouse.store.journal import Kind
 from posthouse.store.messages import unique_id
-from posthouse.store.refusal import MailboxRefusal
+from posthouse.store.refusal import MailboxRefusal, Reason
 from posthouse.store.uidset import EVERY_UID
 from tests.store.letterbox import NOW, Box, new_account
 from tests.store.plain_database import PlainDatabase
@@ -164,6 +164,24 @@ def test_copy_adds_placements_of_the_same_email_and_costs_nothing(box: Box) -> N
     assert box.db.look(lambda reader: letters.usage(reader, box.account)) == used, "Archive still shows them"
     box.db.run(lambda tx: messages.expunge(tx, box.account, box.id("Archive"), EVERY_UID, now=NOW))
     assert box.db.look(lambda reader: letters.usage(reader, box.account)) == (0, 0, None)
+
+
+@pytest.mark.parametrize("limit", ["MAX_CARRIED", "MAX_PLACES"])
+def test_copies_without_end_filled_the_disk(box: Box, monkeypatch: pytest.MonkeyPatch, limit: str) -> None:
+    """Copies within an account cost no quota: each COPY of a mailbox into itself doubled it."""
+    for _ in range(3):
+        box.deliver()
+    monkeypatch.setattr(messages, limit, 5)
+    inbox = box.id("INBOX")
+    refused = 0
+    for _ in range(5):
+        try:
+            box.db.run(lambda tx: messages.copy(tx, box.account, inbox, EVERY_UID, inbox, now=NOW))
+        except MailboxRefusal as refusal:
+            assert refusal.reason is Reason.LIMIT
+            refused += 1
+    assert refused >= 4
+    assert len(box.uids("INBOX")) <= 6
 
 
 def test_copy_pairs_uids_in_order_over_gaps(box: Box) -> None:

@@ -126,6 +126,8 @@ def _copy(tx: Transaction, unit: Unit, account: int, mailbox: int, uids: Ranges,
     ]
     if not places:
         return Copied(unit.modseq, validity, (), ())
+    messages.check_carried(len(places))
+    messages.check_places(tx, unit.account, len(places))
     octets = sum(place.size for place in places)
     appending.check_room(tx, unit.account, octets)
     words = {word for text in {place.keywords for place in places} for word in unpack_keywords(text)}

@@ -21,6 +21,10 @@ from posthouse.store.refusal import MailboxRefusal, Reason
 from posthouse.store.spans import pieces
 from posthouse.store.uidset import Ranges
 
+# Letters of one COPY or MOVE, which is one unit: a second or two, in which nobody else's mail is committed.
+MAX_CARRIED = 250_000
+MAX_PLACES = 10_000_000  # letters in all mailboxes of an account, copies counted: some 200 octets of rows for each
+
 
 @dataclass(slots=True)
 class Maildrop:
@@ -355,6 +359,20 @@ def move_in(tx: Transaction, unit: Unit, mailbox: int, uids: Ranges, target: int
     return copied
 
 
+def check_carried(count: int) -> None:
+    """Raise `MailboxRefusal` LIMIT where one unit would copy or move too many letters."""
+    if count > MAX_CARRIED:
+        raise MailboxRefusal(Reason.LIMIT, f"at most {MAX_CARRIED} letters are copied or moved at once")
+
+
+def check_places(reader: Reader, account: int, count: int) -> None:
+    """Raise `MailboxRefusal` LIMIT where an account would have too many places of letters: copies within it cost no
+    quota, and twenty commands make a million of one."""
+    row = reader.row("SELECT COALESCE(SUM(total), 0) FROM mailbox WHERE account = :account", account=account)
+    if row is not None and row[0] + count > MAX_PLACES:
+        raise MailboxRefusal(Reason.LIMIT, f"an account has at most {MAX_PLACES} letters in its mailboxes")
+
+
 def _copy(tx: Transaction, unit: Unit, mailbox: int, uids: Ranges, target: int) -> Copied:
     uids = uidset.below(uids, own_uid_next(tx, unit.account, mailbox))
     base = own_uid_next(tx, unit.account, target) - 1
@@ -365,6 +383,7 @@ def _copy(tx: Transaction, unit: Unit, mailbox: int, uids: Ranges, target: int) 
         weighed = tx.row(piece.of(_WEIGH), wanted=_EVERY, **here)
         if weighed is None or not weighed[0]:
             continue
+        check_carried(count + weighed[0])
         source += [row[0] for row in tx.rows(piece.of(_EXISTING), wanted=_EVERY, **here)]
         placing = {"target": target, "base": base + count, "modseq": unit.modseq, "now": int(unit.now)}
         tx.run(piece.of(_PLACE_AGAIN), **placing, **here)
@@ -373,6 +392,7 @@ def _copy(tx: Transaction, unit: Unit, mailbox: int, uids: Ranges, target: int) 
     assert validity is not None  # own_uid_next has seen it
     if not count:
         return Copied(unit.modseq, validity[0], (), ())
+    check_places(tx, unit.account, count)
     tx.run(_RESERVE, count=count, octets=octets, unseen=unseen, modseq=unit.modseq, mailbox=target)
     placed = ((base + 1, base + count),)
     journal.record(tx, unit, target, Kind.ADDED, uidset.to_text(placed))
