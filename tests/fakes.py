@@ -111,9 +111,9 @@ class FakeResolver:
         self._look(domain)
         return list(self.mx_records.get(domain, []))
 
-    async def addresses(self, host: str) -> list[IPAddress]:
+    async def addresses(self, host: str, version: int = 0) -> list[IPAddress]:
         self._look(host)
-        return list(self.address_records.get(host, []))
+        return [found for found in self.address_records.get(host, []) if version in (0, found.version)]
 
     async def txt(self, name: str) -> list[bytes]:
         raise NameNotFound(name)

@@ -267,8 +267,8 @@ class Resolver(Protocol):
 
     async def mx(self, domain: str) -> list[MxRecord]: ...
 
-    async def addresses(self, host: str) -> list[IPAddress]:
-        """AAAA and A."""
+    async def addresses(self, host: str, version: int = 0) -> list[IPAddress]:
+        """AAAA and A; with `version` (4 or 6) that kind alone, as SPF asks (RFC 7208 §5)."""
 
     async def txt(self, name: str) -> list[bytes]: ...
 

@@ -21,7 +21,8 @@ from posthouse.mail.address import AddressError, Domain, parse_address
 from posthouse.mail.address_list import addresses, parse_address_list
 from posthouse.mail.dsn_reader import parse_dsn
 from posthouse.mail.encoded_word import codec_name, decode_header_text
-from posthouse.mailauth.dkim_verify import DkimResult, parse_tags, verify
+from posthouse.mailauth.dkim_verify import DkimResult, verify
+from posthouse.mailauth.signatures import parse_tags
 from posthouse.net.disk import PosixDisk
 from posthouse.net.pop3_source import Pop3Source, SourceFault, tls_context
 from posthouse.outcome import Refusal

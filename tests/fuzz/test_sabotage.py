@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 from fuzz.targets import (
     address_list,
+    auth_results,
     content,
     dates,
     dkim_body,
@@ -34,7 +35,7 @@ from posthouse.edges.cli import foreign
 from posthouse.edges.control import api
 from posthouse.mail import trace as mail_trace
 from posthouse.mail.address import Domain
-from posthouse.mailauth import dkim_verify
+from posthouse.mailauth import dkim_verify, dmarc, spf
 from posthouse.mailauth.canonical import simple_body
 from posthouse.net import pop3_source, resolver
 from posthouse.protocol.imap import client as imap_client
@@ -69,6 +70,10 @@ def _raising(error: Exception) -> Callable[..., Any]:
     return fail
 
 
+async def _says_yes(*_: Any, **__: Any) -> bool:
+    return True
+
+
 class _CarelessDots(DotReader):
     """Leaves the first dot of each line where it is."""
 
@@ -86,12 +91,14 @@ def _deaf_to_short_pieces(owner: Any, name: str) -> Plant:
 PLANTED: dict[str, Plant] = {
     "address": _put(Domain, "unicode", property(lambda domain: f"{domain.name}\ud800")),
     "address_list": _around(address_list, "addresses", lambda found: found[1:]),
+    "auth_results": _put(auth_results, "remove_claimed", lambda header_block, _own: header_block),
     "config_file": _put(config, "parse", _raising(ConfigError([]))),
     "content": _put(content, "DotReader", _CarelessDots),
     "control_api": _put(api._Api, "_body", _raising(KeyError("a fault"))),
     "dates": _around(dates, "format_date", lambda text: text.replace("00", "01")),
     "dkim_body": _put(dkim_body, "relaxed_body", simple_body),
-    "dkim_verify": _put(dkim_verify, "_base64", lambda text: base64.b64decode(text, validate=True)),
+    "dkim_verify": _put(dkim_verify, "base64_of", lambda text: base64.b64decode(text, validate=True)),
+    "dmarc": _put(dmarc._Evaluation, "_counts", _says_yes),
     "dns_answers": _put(resolver, "_reason", _raising(KeyError("a fault"))),
     "downgrade": _put(downgrade, "surrogate", bytes),
     "dsn_reader": _around(dsn_reader, "parse_dsn", lambda found: found and found.recipients[0].none_of_it),
@@ -121,6 +128,7 @@ PLANTED: dict[str, Plant] = {
     "smtp_paths": _put(client_commands, "xtext", str),
     "smtp_reply": _deaf_to_short_pieces(reply_parser.ReplyParser, "feed"),
     "smtp_server": _deaf_to_short_pieces(server.SmtpServer, "receive_data"),
+    "spf": _put(spf, "_printable", str),
     "structure": _around(structure, "unpack", lambda part: part._replace(lines=part.lines + 1)),
     "trace": _put(mail_trace, "_NOT_SHOWN", re.compile("(?!)")),
     "uid_set": _around(uidset, "to_text", lambda text: text.replace(":", ",")),

@@ -19,8 +19,9 @@ class StaticResolver:
     async def mx(self, domain: str) -> list[MxRecord]:
         return sorted(self._look(domain, "MX"), key=lambda mx: (mx.preference, mx.host))
 
-    async def addresses(self, host: str) -> list[IPAddress]:
-        return sorted(self._look(host, "ADDRESS"), key=lambda address: (-address.version, int(address)))
+    async def addresses(self, host: str, version: int = 0) -> list[IPAddress]:
+        found = [address for address in self._look(host, "ADDRESS") if version in (0, address.version)]
+        return sorted(found, key=lambda address: (-address.version, int(address)))
 
     async def txt(self, name: str) -> list[bytes]:
         return sorted(self._look(name, "TXT"))

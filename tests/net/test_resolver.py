@@ -90,6 +90,13 @@ async def test_contract_of_the_port(either: Resolver) -> None:
     assert [(mx.preference, mx.host) for mx in found] == [(10, "z.bob.test"), (20, "a.bob.test"), (20, "b.bob.test")]
     addresses = [str(address) for address in await either.addresses("mx.bob.test")]
     assert addresses == ["2001:db8::1", "192.0.2.9", "192.0.2.10"]
+    for version, some in ((6, addresses[:1]), (4, addresses[1:])):
+        assert [str(address) for address in await either.addresses("mx.bob.test", version)] == some
+        assert await either.addresses("bob.test", version) == []
+        with pytest.raises(NameNotFound):
+            await either.addresses("nowhere.test", version)
+        with pytest.raises(ResolverFault):
+            await either.addresses("ill.test", version)
     assert await either.txt("bob.test") == [b"one", b"two"]
     assert await either.names(ipaddress.ip_address("192.0.2.9")) == ["a.bob.test", "mx.bob.test"]
     assert await either.addresses("bob.test") == []

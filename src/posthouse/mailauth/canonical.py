@@ -11,6 +11,8 @@ import re
 
 _BLANKS = re.compile(rb" {2,}")
 _ODD_END = re.compile(rb"(?<!\r)\n|\r(?!\n|\Z)")  # bare CR or LF: content, although it looks like a line's end
+RELAXED = b"relaxed"
+SIMPLE = b"simple"
 _MAX_HELD = 1 << 16  # empty lines hashed at once, so that a body of nothing else costs no memory
 
 
@@ -52,53 +54,77 @@ def _one_blank(text: bytes) -> bytes:
     return text
 
 
-def _content_end(text: bytes) -> int:
-    """Where what may turn out to be empty lines and blanks at the body's end begins."""
-    end = len(text.rstrip(b" \r\n"))
+def _content_end(text: bytes, ends: bytes = b" \r\n") -> int:
+    """Where what may turn out to be empty lines (and blanks, in relaxed form) at the body's end begins."""
+    end = len(text.rstrip(ends))
     for odd in _ODD_END.finditer(text, end):
         end = odd.end()
     return end
 
 
 class BodyHash:
-    """SHA-256 over the body in relaxed form, fed in chunks of any size.
+    """SHA-256 over the body in one of the canonical forms, fed in chunks of any size.
 
-    It may be asked for its digest at any time and fed on: one hash serves every key of a domain.
+    It may be asked for its digest at any time and fed on: one hash serves every key of a domain. `limit`: only so many
+    octets of the canonical form count (l=, RFC 6376 §3.5).
     """
 
-    def __init__(self) -> None:
+    def __init__(self, form: bytes = RELAXED, limit: int | None = None) -> None:
         self._hash = hashlib.sha256()
+        self._is_simple = form == SIMPLE
+        self._left = limit
         self._is_empty = True
         self._empty_lines = 0  # CRLFs not hashed yet: they count only if something follows
         self._rest = b""  # what follows them: at most a blank and a CR
 
     def update(self, chunk: bytes) -> None:
-        if not chunk:
+        if not chunk or self._left == 0:
             return
-        text = _one_blank(self._rest + chunk)
-        end = _content_end(text)
+        text = self._rest + chunk
+        if self._is_simple:
+            end = _content_end(text, b"\r\n")
+        else:
+            text = _one_blank(text)
+            end = _content_end(text)
         if end:
             self._hash_empty_lines()
-            self._hash.update(memoryview(text)[:end])
+            self._take(memoryview(text)[:end])
             self._is_empty = False
         last = text.rfind(b"\r\n", end)
         self._empty_lines += text.count(b"\r\n", end)
         self._rest = text[end if last < 0 else last + 2 :]
 
+    def _take(self, octets: bytes | memoryview) -> None:
+        if self._left is not None:
+            octets = octets[: self._left]
+            self._left -= len(octets)
+        self._hash.update(octets)
+
     def _hash_empty_lines(self) -> None:
         while self._empty_lines:
             some = min(self._empty_lines, _MAX_HELD)
-            self._hash.update(b"\r\n" * some)
+            self._take(b"\r\n" * some)
             self._empty_lines -= some
 
     def digest(self) -> bytes:
         """32 octets."""
+        return self._end()[0]
+
+    @property
+    def is_shorter(self) -> bool:
+        """Whether the body so far has fewer octets than `limit` names."""
+        return self._end()[1] > 0
+
+    def _end(self) -> tuple[bytes, int]:
+        """The digest as if the body ended here, and how many octets are missing to `limit`."""
+        end = b""
         if self._rest.endswith(b"\r"):  # a bare CR is content, though nothing follows it
-            last = self._hash.copy()
-            last.update(b"\r\n" * self._empty_lines + self._rest + b"\r\n")
-            return last.digest()
-        if self._is_empty:
-            return self._hash.digest()
-        last = self._hash.copy()
-        last.update(b"\r\n")  # the last line's own end
-        return last.digest()
+            end = b"\r\n" * self._empty_lines + self._rest + b"\r\n"
+        elif self._is_simple or not self._is_empty:
+            end = b"\r\n"  # the last line's own end; of an empty body in simple form all there is (§3.4.3)
+        last, missing = self._hash.copy(), 0
+        if self._left is not None:
+            missing = max(0, self._left - len(end))
+            end = end[: self._left]
+        last.update(end)
+        return last.digest(), missing

@@ -82,19 +82,22 @@ class DkimSigner:
         scan = scan_header(header)
         if b"from" not in scan:
             raise ValueError("a letter without From cannot be signed")
-        names, signed = _signed_fields(scan)
+        names, signed = signed_fields(scan)
         value = (
             f" v=1; a={self.algorithm}; c=relaxed/relaxed; d={self.domain};\r\n"
             f"\ts={self.selector}; t={int(timestamp)};\r\n"
-            f"\th={_fold_names(names)};\r\n"
+            f"\th={fold_names(names)};\r\n"
             f"\tbh={base64.b64encode(body.digest()).decode()};\r\n"
             "\tb="
         ).encode("ascii")
         signed.append(relaxed_field(b"dkim-signature", value))
-        digest = hashlib.sha256(b"\r\n".join(signed)).digest()
-        signature = base64.b64encode(self._sign_digest(digest))
+        return b"DKIM-Signature:" + value + self.signature_of(b"\r\n".join(signed)) + b"\r\n"
+
+    def signature_of(self, octets: bytes) -> bytes:
+        """What stands behind b=, folded."""
+        signature = base64.b64encode(self._sign_digest(hashlib.sha256(octets).digest()))
         lines = [signature[start : start + _LINE] for start in range(0, len(signature), _LINE)]
-        return b"DKIM-Signature:" + value + b"\r\n\t".join(lines) + b"\r\n"
+        return b"\r\n\t".join(lines)
 
     def _sign_digest(self, digest: bytes) -> bytes:
         if isinstance(self._key, rsa.RSAPrivateKey):
@@ -102,7 +105,7 @@ class DkimSigner:
         return self._key.sign(digest)  # RFC 8463 §3: PureEdDSA over the SHA-256 digest
 
 
-def _signed_fields(scan: HeaderScan) -> tuple[list[str], list[bytes]]:
+def signed_fields(scan: HeaderScan) -> tuple[list[str], list[bytes]]:
     """The names for h= and the fields they stand for; of several the last is signed first (RFC 6376 §5.4.2)."""
     names: list[str] = []
     signed: list[bytes] = []
@@ -114,7 +117,7 @@ def _signed_fields(scan: HeaderScan) -> tuple[list[str], list[bytes]]:
     return names, signed
 
 
-def _fold_names(names: list[str]) -> str:
+def fold_names(names: list[str]) -> str:
     lines: list[str] = []
     line = names[0]
     for name in names[1:]:

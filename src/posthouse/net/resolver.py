@@ -59,8 +59,11 @@ class DnsResolver:
             key=lambda mx: (mx.preference, mx.host),
         )
 
-    async def addresses(self, host: str) -> list[IPAddress]:
+    async def addresses(self, host: str, version: int = 0) -> list[IPAddress]:
         """AAAA, then A, each sorted. One of the two missing or faulty does not hide the other."""
+        if version:
+            records = await self._records(host, "A" if version == 4 else "AAAA")
+            return sorted(ipaddress.ip_address(record.address) for record in records)
         wide, narrow = await asyncio.gather(self._answer(host, "AAAA"), self._answer(host, "A"))
         found: list[IPAddress] = []
         for answer in (wide, narrow):

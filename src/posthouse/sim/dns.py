@@ -148,8 +148,9 @@ class WorldResolver:
     async def mx(self, domain: str) -> list[MxRecord]:
         return list((await self._dns.look_up(domain)).mx)
 
-    async def addresses(self, host: str) -> list[IPAddress]:
-        return list((await self._dns.look_up(host)).addresses)
+    async def addresses(self, host: str, version: int = 0) -> list[IPAddress]:
+        found = (await self._dns.look_up(host)).addresses
+        return [address for address in found if version in (0, address.version)]
 
     async def txt(self, name: str) -> list[bytes]:
         return list((await self._dns.look_up(name)).txt)

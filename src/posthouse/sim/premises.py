@@ -49,8 +49,8 @@ class OutsideResolver:
     async def mx(self, domain: str) -> list[MxRecord]:
         return [MxRecord(10, f"mx.{domain}")]
 
-    async def addresses(self, host: str) -> list[IPAddress]:
-        return [ipaddress.ip_address(f"198.51.100.{sum(host.encode()) % 200 + 1}")]
+    async def addresses(self, host: str, version: int = 0) -> list[IPAddress]:
+        return [] if version == 6 else [ipaddress.ip_address(f"198.51.100.{sum(host.encode()) % 200 + 1}")]
 
     async def txt(self, name: str) -> list[bytes]:
         raise NameNotFound(name)
