@@ -91,6 +91,7 @@ class FakeResolver:
     def __init__(self) -> None:
         self.mx_records: dict[str, list[MxRecord]] = {}
         self.address_records: dict[str, list[IPAddress]] = {}
+        self.text_records: dict[str, list[bytes]] = {}
         self.broken: set[str] = set()
         self.asked: list[str] = []
 
@@ -100,11 +101,14 @@ class FakeResolver:
     def domain(self, name: str, *hosts: tuple[int, str]) -> None:
         self.mx_records[name] = [MxRecord(preference, host) for preference, host in hosts]
 
+    def text(self, name: str, *texts: bytes) -> None:
+        self.text_records[name] = list(texts)
+
     def _look(self, name: str) -> None:
         self.asked.append(name)
         if name in self.broken:
             raise ResolverFault(f"SERVFAIL for {name}")
-        if name not in self.mx_records and name not in self.address_records:
+        if not any(name in table for table in (self.mx_records, self.address_records, self.text_records)):
             raise NameNotFound(name)
 
     async def mx(self, domain: str) -> list[MxRecord]:
@@ -116,10 +120,17 @@ class FakeResolver:
         return [found for found in self.address_records.get(host, []) if version in (0, found.version)]
 
     async def txt(self, name: str) -> list[bytes]:
-        raise NameNotFound(name)
+        self._look(name)
+        return list(self.text_records.get(name, []))
 
     async def names(self, address: IPAddress) -> list[str]:
-        raise NameNotFound(str(address))
+        """The hosts that have this address."""
+        if str(address) in self.broken:
+            raise ResolverFault(f"SERVFAIL for {address}")
+        found = [host for host, addresses in self.address_records.items() if address in addresses]
+        if not found:
+            raise NameNotFound(str(address))
+        return found
 
 
 @dataclass

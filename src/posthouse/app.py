@@ -25,6 +25,8 @@ from posthouse.services.bounce import Bounce
 from posthouse.services.carrier import Carrier
 from posthouse.services.delivery import Delivery, ReportPoster
 from posthouse.services.directory import Directory
+from posthouse.services.disposition import Action, Terms
+from posthouse.services.entry_check import EntryCheck
 from posthouse.services.guard import Guard
 from posthouse.services.keys import DomainKeys
 from posthouse.services.limits import RateLimit, RoomCheck
@@ -50,6 +52,7 @@ from posthouse.services.schedule import Schedule, Schedules
 from posthouse.services.settle import Settler
 from posthouse.services.signing import Signing
 from posthouse.services.submission import Submission
+from posthouse.services.verification import Verifier
 from posthouse.services.waiting import WaitingDelivery
 from posthouse.store.blobs.packs import PackStore
 from posthouse.store.buses.local import LocalBus
@@ -213,7 +216,9 @@ def open_house(folder: Path, settings: Settings, machine: Machine) -> House:
         administration=identity.administration,
         domain_keys=identity.domain_keys,
         login=identity.login,
-        reception=_reception(ground, identity, acceptance, room, kind="mx"),
+        reception=_reception(
+            ground, identity, acceptance, room, kind="mx", entry_check=_entry_check(ground, outgoing.resolver)
+        ),
         lmtp=_reception(ground, identity, acceptance, room, kind="lmtp"),
         submission=_submission(ground, identity, acceptance, room),
         maildrops=Maildrops(database, blobs, ground.bus, clock),
@@ -303,8 +308,38 @@ def _outgoing(ground: _Ground, directory: Directory) -> _Outgoing:
     )
 
 
+def _entry_check(ground: _Ground, resolver: Resolver) -> EntryCheck:
+    settings = ground.settings
+    wanted = settings.authentication
+    verifier = Verifier(
+        resolver,
+        ground.machine.clock,
+        authserv_id=wanted.authserv_id or settings.hostname,
+        hostname=settings.hostname,
+        is_on=wanted.verify,
+        includes_loopback=wanted.loopback,
+        trusted_sealers=wanted.trusted_sealers,
+    )
+    terms = Terms(
+        quarantine=Action(wanted.quarantine),
+        reject=Action(wanted.reject),
+        malformed_from=Action(wanted.malformed_from),
+        spf_fail=Action(wanted.spf_fail),
+        iprev_fail=Action(wanted.iprev_fail),
+        defers_temperror=wanted.temperror == "defer",
+        domains={name: Action(each.fail) for name, each in wanted.domains.items()},
+    )
+    return EntryCheck(verifier, terms, ground.metrics)
+
+
 def _reception(
-    ground: _Ground, identity: _Identity, acceptance: Acceptance, room: RoomCheck, *, kind: str
+    ground: _Ground,
+    identity: _Identity,
+    acceptance: Acceptance,
+    room: RoomCheck,
+    *,
+    kind: str,
+    entry_check: EntryCheck | None = None,
 ) -> Reception:
     smtp, clock = ground.settings.smtp, ground.machine.clock
     return Reception(
@@ -318,6 +353,7 @@ def _reception(
         rate=RateLimit(clock, smtp.letters_per_minute if kind == "mx" else 0, 60),
         is_full=room.is_full,
         kind=kind,
+        entry_check=entry_check,
     )
 
 

@@ -80,11 +80,16 @@ def _clock_time(value: str) -> str:
     return value
 
 
+def _optional_domain_name(value: str) -> str:
+    return _domain_name(value) if value else ""
+
+
 Duration = Annotated[float, BeforeValidator(parse_duration)]
 OptionalDuration = Annotated[float | None, BeforeValidator(parse_optional_duration)]
 Size = Annotated[int, BeforeValidator(parse_size)]
 Endpoint = Annotated[str, AfterValidator(_host_and_port)]
 DomainName = Annotated[str, AfterValidator(_domain_name)]
+OptionalDomainName = Annotated[str, AfterValidator(_optional_domain_name)]
 ClockTime = Annotated[str, AfterValidator(_clock_time)]
 
 
@@ -174,6 +179,56 @@ class Auth(Section):
     scram_iterations: int = setting(10000, "PBKDF2 rounds of new SCRAM secrets.", ge=10000)
     failures_per_address: int = setting(20, "Failed logins from one address in ten minutes before it must wait.", ge=3)
     failures_per_account: int = setting(50, "Failed logins to one account in ten minutes before it must wait.", ge=3)
+
+
+class AuthorDomain(Section):
+    """An exception for the letters of one Author Domain and those below it."""
+
+    fail: Literal["accept", "quarantine", "reject"] = Field(
+        description="What becomes of letters that fail DMARC, whatever the domain's owner asks for."
+    )
+
+
+class Authentication(Section):
+    """Letters from other servers: SPF, DKIM, DMARC, ARC and iprev. The results stand in Authentication-Results,
+    and `posthouse trace` tells them."""
+
+    verify: bool = setting(True, "Check letters that come from other servers.")
+    authserv_id: OptionalDomainName = setting(
+        "", 'Who says so in Authentication-Results (RFC 8601 §2.5); "" = the hostname.'
+    )
+    loopback: bool = setting(
+        False, "Check letters of programs on this machine too; a filter before this server hides who sent them."
+    )
+    quarantine: Literal["accept", "quarantine"] = setting(
+        "quarantine",
+        "What becomes of letters that fail DMARC and whose domain asks for quarantine; `quarantine` puts them into the"
+        " mailbox with the special use Junk.",
+    )
+    reject: Literal["accept", "quarantine", "reject"] = setting(
+        "quarantine",
+        "The same where the domain asks for reject. `reject` also refuses what honest mailing lists have changed, so"
+        " that members are thrown out; RFC 9989 §7.4 wants it only beside other reasons.",
+    )
+    malformed_from: Literal["accept", "quarantine", "reject"] = setting(
+        "reject", "What becomes of letters without a From field, or with several (RFC 9989 §11.5)."
+    )
+    temperror: Literal["accept", "defer"] = setting(
+        "accept", "What becomes of letters whose DMARC result DNS does not let us know; `defer` is 451 4.4.3."
+    )
+    spf_fail: Literal["accept", "quarantine", "reject"] = setting(
+        "accept", "What becomes of letters that fail SPF and have no DMARC pass; `reject` is 550 5.7.23."
+    )
+    iprev_fail: Literal["accept", "quarantine", "reject"] = setting(
+        "accept",
+        "What becomes of letters from an address without a name that leads back to it; `reject` is 550 5.7.25.",
+    )
+    trusted_sealers: list[DomainName] = setting(
+        [], "Domains (d= of ARC-Seal) that are believed when they have seen a DMARC pass where it fails now."
+    )
+    domains: dict[DomainName, AuthorDomain] = setting(
+        {}, 'Exceptions, for example [authentication.domains."example.com"].'
+    )
 
 
 class Destination(Section):
@@ -268,6 +323,7 @@ class Settings(Section):
     imap: Imap = Imap()
     submission: Submission = Submission()
     auth: Auth = Auth()
+    authentication: Authentication = Authentication()
     queue: Queue = Queue()
     routes: dict[str, Annotated[Route, BeforeValidator(_route)]] = Field(
         default={},

@@ -120,6 +120,12 @@ class Metrics:
         self.reports = self._counter("reports", "DSNs written, by action", "action")
         self.sessions = self._counter("sessions", "Connections accepted, by protocol", "protocol")
         self.imap_commands = self._counter("imap_commands", "IMAP commands that were answered, by name", "command")
+        self.verdicts = Counter(
+            "posthouse_mail_auth",
+            "Results of SPF, DKIM, DMARC, ARC and iprev on letters from other servers",
+            ["method", "result"],
+            registry=self.registry,
+        )
         self.open_sessions = Gauge(
             "posthouse_open_sessions", "Connections open now, by protocol", ["protocol"], registry=self.registry
         )

@@ -60,6 +60,7 @@ STORY = {
     "source": "alice@alice.test",
     "recipients": [WAITING, FINISHED],
     "attempts": [ATTEMPT],
+    "verdict": None,
 }
 
 
@@ -76,6 +77,38 @@ def test_a_story_is_told_in_the_order_of_time() -> None:
         "                       next attempt 2027-01-15 08:05:00, in 5 min",
         "                       given up 2027-01-20 08:00:00, in 5 d",
     ]
+
+
+def test_what_was_found_about_a_letter_stands_below_its_arrival() -> None:
+    def told(method: str, result: str, reason: str = "", **properties: str) -> dict[str, Any]:
+        pairs = [[*name.split("_"), value] for name, value in properties.items()]
+        return {"method": method, "result": result, "reason": reason, "properties": pairs}
+
+    verdict = {
+        "action": "quarantine",
+        "local": "",
+        "statements": [
+            told("iprev", "pass", policy_iprev="192.0.2.7"),
+            told("spf", "softfail", "~all of a.test matches", smtp_mailfrom="a.test"),
+            told("dkim", "fail", "the body was changed", header_d="a.test", header_s="s1"),
+            told("dkim", "none"),
+            told("arc", "pass"),
+            told("dmarc", "fail", header_from="a.test", policy_dmarc="quarantine"),
+        ],
+    }
+    lines = list(stories.story_lines({**STORY, "verdict": verdict, "recipients": [], "attempts": []}, NOW))
+    assert [line.strip() for line in lines[3:]] == [
+        "reverse name: pass for 192.0.2.7",
+        "SPF: softfail for a.test (~all of a.test matches)",
+        "DKIM: fail, signed by a.test (the body was changed)",
+        "DKIM: none, the letter is not signed",
+        "ARC: pass",
+        "DMARC: fail for a.test, whose owner asks for quarantine",
+        "put among the junk",
+    ]
+    assert list(stories.verdict_lines({**verdict, "action": "accept", "local": "why"}))[-1].endswith(
+        "all the same: why"
+    )
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,7 @@ from posthouse.mail.envelope import ForwardPath, ReversePath
 from posthouse.net.certificate import ensure_self_signed
 from posthouse.net.session import ConnectionLimits
 from posthouse.net.tls import CertificateFiles, CertificateStore, LoopTlsUpgrader
-from posthouse.ports import BlobLocation, Peer, Reader, ResolverFault
+from posthouse.ports import BlobLocation, Peer, Reader, Resolver, ResolverFault
 from posthouse.services.passwords import Cost
 from posthouse.services.transaction import Client
 from posthouse.serving import Server
@@ -138,6 +138,18 @@ class Post:
         finally:
             drop.release()
 
+    async def lies_in(self, name: str, mailbox: str) -> int:
+        """How many letters there are in a mailbox of somebody's."""
+        rows = await self.house.database.read(
+            lambda reader: reader.rows(
+                "SELECT m.total FROM mailbox m JOIN account a ON a.id = m.account WHERE a.name = :name"
+                " AND m.name = :mailbox",
+                name=name,
+                mailbox=mailbox,
+            )
+        )
+        return int(rows[0][0])
+
     async def contents(self) -> list[bytes]:
         """The content of every letter that is kept, oldest first."""
 
@@ -186,12 +198,13 @@ async def open_post(
     limits: ConnectionLimits | None = None,
     descriptors: int | None = None,
     prepare: Callable[[House], None] | None = None,
+    resolver: Resolver | None = None,
     **sections: Any,
 ) -> Post:
     """Serve a copy of the furnished directory in a new folder."""
     shutil.copytree(template, folder)
     disk = FaultyDisk()
-    machine = replace(machine or real_machine(), disk=disk, password_cost=CHEAP, resolver=lambda _: NoDns())
+    machine = replace(machine or real_machine(), disk=disk, password_cost=CHEAP, resolver=lambda _: resolver or NoDns())
     house = open_house(folder, settings(**sections), machine)
     if prepare is not None:
         prepare(house)

@@ -13,14 +13,18 @@ from posthouse.sim.strangers import Stranger
 from posthouse.sim.strangers_client import Call
 from posthouse.sim.strangers_manners import GOOD, Habit, Manners, Say, Stage
 from posthouse.sim.world import HOUR, MINUTE
-from tests.world.odd import ODD, OLIVER, Odd, play
+from tests.world.odd import ODD, ODD_DOMAIN, OLIVER, Odd, play
 
 HERS = "192.0.2.1"  # Alice's server
 ALICE = "alice@alice.test"
 
 
 def _letter(odd: Odd, lines: int) -> bytes:
-    return odd.alice.letter([ALICE], "A line of a letter that takes its time\r\n" * lines).octets
+    """The stranger's own: one in Alice's name would go to her junk."""
+    octets = odd.alice.letter([ALICE], "A line of a letter that takes its time\r\n" * lines).octets
+    own = octets.replace(f"From: {ALICE}".encode(), f"From: somebody@{ODD_DOMAIN}".encode(), 1)
+    assert own != octets
+    return own
 
 
 def test_a_reader_on_a_slow_line_gets_a_long_letter() -> None:

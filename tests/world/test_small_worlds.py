@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ import pytest
 from posthouse.net.smtp_connection import SmtpConnection
 from posthouse.outcome import BAD_CONNECTION, DELIVERED, Outcome
 from posthouse.services.bounce import Posting
+from posthouse.services.entry_check import EntryCheck, Judgement
 from posthouse.services.housekeeping import Housekeeping
 from posthouse.services.relay import Relay
 from posthouse.services.schedule import Ruled, Schedule
@@ -138,6 +140,22 @@ def test_a_server_that_forgets_reports_is_found_out(player: Player, monkeypatch:
 
     monkeypatch.setattr(Settler, "_judge", forget)
     assert problems_of(player, range(3, 9), "is lost")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("is_junk", "words"), [(True, "lies among the junk"), (False, "in the name of others and does not lie")]
+)
+def test_a_server_that_misjudges_is_found_out(
+    player: Player, monkeypatch: pytest.MonkeyPatch, is_junk: bool, words: str
+) -> None:
+    judge = EntryCheck.judge
+
+    def misjudge(check: EntryCheck, *arguments: Any) -> Judgement:
+        return replace(judge(check, *arguments), is_junk=is_junk)
+
+    monkeypatch.setattr(EntryCheck, "judge", misjudge)
+    assert problems_of(player, range(1000, 1006), words)
 
 
 @pytest.mark.slow

@@ -70,8 +70,8 @@ NO_EXPANSION = Reply.of(502, (5, 5, 1), "EXPN is not available here")
 HELP = Reply.of(214, (2, 0, 0), "See RFC 5321; for people: postmaster at this host")
 TOO_MANY_ERRORS = Reply.of(421, (4, 7, 0), "Too many errors, closing")
 # What a refusal is about (RFC 3463 §3) when it is no mistake of the client's: a mailbox that is full, our own
-# troubles, more recipients than one letter may have. An honest sender of a long list must not be sent away for it.
-BLAMELESS = ((4, 2, 2), (4, 3, 0), (4, 3, 1), (4, 5, 3))
+# troubles, DNS, more recipients than one letter may have. An honest sender of a long list must not be sent away for it.
+BLAMELESS = ((4, 2, 2), (4, 3, 0), (4, 3, 1), (4, 4, 3), (4, 5, 3))
 
 
 class SmtpSession:

@@ -13,6 +13,7 @@ from enum import StrEnum
 from posthouse.mail.header import Field, split_fields
 from posthouse.mailauth.canonical import RELAXED
 from posthouse.mailauth.dkim_verify import body_hashes, check_body
+from posthouse.mailauth.results import AuthResults, parse_results
 from posthouse.mailauth.signatures import (
     BodyForm,
     KeyRecords,
@@ -112,6 +113,11 @@ class ArcCheck:
             return text_of(parse_tags(self._header[newest.value_start : newest.end]), b"cv") == ChainResult.FAIL
         except SignatureFault:
             return False
+
+    def results_of(self, instance: int) -> AuthResults | None:
+        """What that hop had found when the letter came to it; None where it cannot be read. Of a whole chain only."""
+        field = self._sets[instance - 1].results
+        return parse_results(self._header[field.value_start : field.end].partition(b";")[2])
 
     @property
     def key_names(self) -> list[str]:

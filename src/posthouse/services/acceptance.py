@@ -22,6 +22,7 @@ from posthouse.services.delivery import DELIVERED_HERE, Delivery, Origin, Plan, 
 from posthouse.services.incoming import FinishedLetter
 from posthouse.services.transaction import Recipient
 from posthouse.store import letters
+from posthouse.store.verdicts import Verdict
 from posthouse.telemetry import Metrics, logger
 
 EXPANDED = Outcome(outcome.DELIVERED, "passed on to the members of the list")
@@ -73,6 +74,7 @@ class Acceptance:
         letters_counter, octets_counter = self._counters(kind)
         letters_counter.inc()
         octets_counter.inc(letter.size)
+        checked = {} if origin.verdict is None else {"auth": _auth(origin.verdict)}
         self._log.info(
             "accepted",
             trace=origin.trace,
@@ -83,6 +85,7 @@ class Acceptance:
             size=letter.size,
             message_id=plan.letter.message_id.decode("utf-8", "replace"),
             queue_id=accepted.queue_id,
+            **checked,
         )
 
     def _counters(self, kind: str) -> tuple[Counter, Counter]:
@@ -125,6 +128,14 @@ class Acceptance:
             size=letter.size,
         )
         return await self._bounce.prepare(to_report, notices)
+
+
+def _auth(verdict: Verdict) -> str:
+    """`iprev=pass spf=pass dkim=pass dmarc=pass`, and what was done if that is not to be seen from it."""
+    told = [f"{each.method}={each.result}" for each in verdict.statements]
+    told += [f"action={verdict.action}"] * (verdict.action != "accept")
+    told += [f"({verdict.local})"] * bool(verdict.local)
+    return " ".join(told)
 
 
 def _unit(plan: Plan, reports: Sequence[Posting]) -> Callable[[Transaction], letters.Accepted]:

@@ -23,11 +23,12 @@ from posthouse.services.incoming import FinishedLetter
 from posthouse.services.routing import Routing
 from posthouse.services.schedule import Schedules
 from posthouse.services.transaction import Recipient
-from posthouse.store import history
+from posthouse.store import history, verdicts
 from posthouse.store.history import LetterRecord, RecipientResult
 from posthouse.store.letters import Accepted, LetterIn, Place, accept
 from posthouse.store.queue import QueuedLetter, QueuedRecipient
 from posthouse.store.queue_rows import LOCAL, State
+from posthouse.store.verdicts import Verdict
 from posthouse.telemetry import logger
 
 DELIVERED_HERE = Outcome(outcome.DELIVERED, "delivered to the mailbox")
@@ -45,7 +46,8 @@ class RecipientsGone(Exception):  # noqa: N818 - an answer of the store, as Refu
 class Origin:
     """Where a letter comes from. `trace_fields` (Received, signatures) go before the content, here and on the wire.
 
-    `source` is for people who look for the letter: the peer's address and name, or the account.
+    `source` is for people who look for the letter: the peer's address and name, or the account. `verdict`: what was
+    found about a letter from another server, None where nothing was checked.
     """
 
     trace: str
@@ -55,6 +57,8 @@ class Origin:
     account: Account | None = None  # the submitter
     not_before: float | None = None
     is_held: bool = False
+    verdict: Verdict | None = None
+    is_junk: bool = False  # mailboxes here have it among their junk
 
     @property
     def waits(self) -> bool:
@@ -70,6 +74,7 @@ class Plan:
     queued: QueuedLetter | None
     source: str
     delivered: tuple[str, ...]  # recipients that are finished with this unit
+    verdict: Verdict | None = None
 
     def run(self, tx: Transaction) -> Accepted:
         """Raises RecipientsGone: nobody is left out in silence."""
@@ -81,14 +86,17 @@ class Plan:
             raise RecipientsGone(tuple(place.account for place in self.places)) from None
         if accepted.missing:
             raise RecipientsGone(tuple(place.account for place in accepted.missing))
+        ident = accepted.blob if accepted.queue_id is None else accepted.queue_id
+        at = self.letter.received_at
+        if self.verdict is not None:
+            verdicts.record(tx, ident, at, self.verdict)
         if self.delivered:
-            at = self.letter.received_at
             results = tuple(
                 RecipientResult(address, LOCAL, State.DELIVERED.value, DELIVERED_HERE, 1, at)
                 for address in self.delivered
             )
             record = LetterRecord(
-                id=accepted.blob if accepted.queue_id is None else accepted.queue_id,
+                id=ident,
                 trace=self.letter.trace,
                 message_id=self.letter.message_id.decode("utf-8", "replace"),
                 reverse_path=self.letter.reverse_path,
@@ -140,7 +148,7 @@ class Delivery:
                 prefix = top + delivered_to(path.address) + origin.trace_fields
                 for account in resolution.accounts:
                     # One copy per person, also when a letter reaches them by two addresses.
-                    places.setdefault(account.id, Place(account.id, account.inbox, prefix))
+                    places.setdefault(account.id, Place(account.id, account.inbox, prefix, is_junk=origin.is_junk))
             for address in resolution.remote:
                 forwarders[None if address == path.address else path.address] = None
                 onward = forwarded_path(path, address, resolution)
@@ -156,6 +164,7 @@ class Delivery:
             queued=_queued_letter(letter, reverse_path, tuple(queued.values()), origin, mark) if queued else None,
             source=origin.source,
             delivered=tuple(delivered),
+            verdict=origin.verdict,
         )
 
     def _queue_recipient(self, path: ForwardPath, next_hop: str, origin: Origin) -> QueuedRecipient:

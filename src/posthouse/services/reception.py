@@ -16,10 +16,12 @@ from posthouse.ports import BlobStore, Clock
 from posthouse.services.acceptance import Acceptance
 from posthouse.services.delivery import Origin
 from posthouse.services.directory import Directory, Resolution
+from posthouse.services.entry_check import EntryCheck, Judgement
 from posthouse.services.guard import place_of
 from posthouse.services.incoming import IncomingLetter
 from posthouse.services.limits import RateLimit
 from posthouse.services.transaction import Client, MailTransaction, Receipt, Recipient
+from posthouse.services.verification import LetterCheck
 
 REFUSED_BECAUSE: dict[tuple[int, ...], str] = {
     (4, 2, 2): "That mailbox is full, try again later",
@@ -28,6 +30,8 @@ REFUSED_BECAUSE: dict[tuple[int, ...], str] = {
     (5, 2, 1): "This mailbox is disabled",
     (5, 4, 6): "This address forwards in a circle",
 }
+
+UNCHECKED = Judgement()
 
 
 class Reception:
@@ -43,8 +47,10 @@ class Reception:
         rate: RateLimit,
         is_full: Callable[[], bool],
         kind: str = "mx",
+        entry_check: EntryCheck | None = None,
     ) -> None:
-        """`rate` counts letters per peer's place; `kind` is for the metrics."""
+        """`rate` counts letters per peer's place; `kind` is for the metrics. `entry_check`: of what comes from other
+        servers; None for a neighbour, whose word on a letter is taken."""
         self.directory = directory
         self.acceptance = acceptance
         self.kind = kind
@@ -52,6 +58,7 @@ class Reception:
         self.clock = clock
         self.hostname = hostname
         self.max_received = max_received
+        self.entry_check = entry_check
         self._rate = rate
         self._is_full = is_full
         self._letters = 0
@@ -71,6 +78,7 @@ class _Arrival(MailTransaction):
         super().__init__(client, path)
         self._office = office
         self._trace = trace
+        self._check: LetterCheck | None = None
 
     async def admit(self, path: ForwardPath) -> Recipient:
         resolution = await self._office.directory.resolve(path.address)
@@ -82,7 +90,30 @@ class _Arrival(MailTransaction):
         return Recipient(path, resolution)
 
     def incoming(self) -> IncomingLetter:
-        return IncomingLetter(self._office.blobs)
+        blobs, entry_check = self._office.blobs, self._office.entry_check
+        if entry_check is None or entry_check.is_exempt(self.client.peer):
+            return IncomingLetter(blobs)
+        self._check = entry_check.begin(self.client, self.reverse_path)
+        if self._check is None:
+            return IncomingLetter(blobs, edit_header=entry_check.without_claims)
+        return IncomingLetter(blobs, edit_header=self._check.read_header, body_listener=self._check)
+
+    async def discard(self) -> None:
+        try:
+            await super().discard()
+        finally:
+            await self._end_check()
+
+    async def finish(self) -> Receipt:
+        try:
+            return await super().finish()
+        finally:
+            await self._end_check()
+
+    async def _end_check(self) -> None:
+        check, self._check = self._check, None
+        if check is not None:
+            await check.close()
 
     async def accept(self, incoming: IncomingLetter) -> Receipt:
         letter = await incoming.finish()
@@ -90,13 +121,28 @@ class _Arrival(MailTransaction):
             raise Refusal(BAD_CONTENT, "The header begins with a blank")
         if is_looping(letter.scan, self._office.max_received) or self._came_back(letter.scan):
             raise Refusal(ROUTING_LOOP, "Too many hops: the letter goes in a circle")
+        judgement = await self._judge()
         now = self._office.clock.wall()
-        fields = received_field(self, self._office.hostname, self._trace, now)
+        fields = judgement.field + received_field(self, self._office.hostname, self._trace, now, judgement.peer_name)
         if letter.lacks_header:
             fields += b"\r\n"
-        origin = Origin(self._trace, now, fields, source=source_of(self.client))
+        origin = Origin(
+            self._trace,
+            now,
+            fields,
+            source=source_of(self.client),
+            verdict=judgement.verdict,
+            is_junk=judgement.is_junk,
+        )
         await self._office.acceptance.accept(letter, self.reverse_path, self.recipients, origin, self._office.kind)
         return Receipt(self._trace)
+
+    async def _judge(self) -> Judgement:
+        """Raises Refusal."""
+        if self._check is None:
+            return UNCHECKED
+        assert self._office.entry_check is not None
+        return self._office.entry_check.judge(await self._check.findings(), self._trace)
 
     def _came_back(self, scan: HeaderScan) -> bool:
         """Whether all that it is here for is to be sent on once more (`Delivery.plan` writes the Delivered-To)."""
@@ -106,7 +152,7 @@ class _Arrival(MailTransaction):
         )
 
 
-def received_field(transaction: MailTransaction, hostname: str, ident: str, now: float) -> bytes:
+def received_field(transaction: MailTransaction, hostname: str, ident: str, now: float, peer_name: str = "") -> bytes:
     client = transaction.client
     hop = Hop(
         helo=client.hello,
@@ -115,6 +161,7 @@ def received_field(transaction: MailTransaction, hostname: str, ident: str, now:
         protocol=client.protocol,
         ident=ident,
         when=now,
+        peer_name=peer_name,
         tls_version=client.tls.version if client.tls else "",
         tls_cipher=client.tls.cipher if client.tls else "",
     )

@@ -129,8 +129,23 @@ class Accountant:
             if not each.prefix:
                 continue  # its owner put it in: see possessions.py
             facts = self._add(fates, owner, f"mail.{owner.partition('@')[2]}/{unique}", octets)
+            is_junk = rows.mailboxes[each.mailbox].name == "Junk"
+            if wrong := self._misjudged(facts, each.prefix, is_junk=is_junk):
+                fates.findings.append(Finding(f"{server}: <{facts.message_id}> of {owner} {wrong}", facts.message_id))
             if facts.report is not None and each.reverse_path:
                 fates.findings.append(Finding(f"{server}: a report came from {each.reverse_path}, not from <>"))
+
+    def _misjudged(self, facts: Facts, prefix: bytes, *, is_junk: bool) -> str | None:
+        """Letters of people are signed, so that no trouble with DNS or detour makes junk of them. Reports are not:
+        what hides their server's name from DNS may (RFC 9989 §3.2.4)."""
+        if is_junk and b"dmarc=pass" in prefix:
+            return "passes DMARC and lies among the junk"
+        if is_junk and facts.message_id in self._ledger.letters:
+            return "is signed by its author's domain and lies among the junk"
+        strange = self._strange.get(facts.message_id)
+        if strange is not None and strange.guise.is_lie and not is_junk and b"dmarc=temperror" not in prefix:
+            return "is in the name of others and does not lie among the junk"
+        return None
 
     def _look_at_queue(self, fates: Fates, server: str, rows: Records) -> None:
         for row in rows.queue:

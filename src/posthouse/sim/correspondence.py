@@ -18,7 +18,7 @@ from posthouse.sim.mail_program import MailProgram
 from posthouse.sim.people import MailboxFault, Person, Sent, message_id_of
 from posthouse.sim.play import Play
 from posthouse.sim.strangers import Stranger
-from posthouse.sim.strangers_client import Call
+from posthouse.sim.strangers_client import Call, Guise
 
 TRIES = 12  # times that a person tries to submit one letter
 PAUSE = 600.0  # seconds between them
@@ -210,5 +210,9 @@ async def write_strangely(play: Play, stranger: Stranger, at: float) -> None:
     to = chance.choice(play.people).name
     call = Call.POLITE if chance.random() < 0.4 else chance.choice(list(Call))
     await play.sleep_until(at)
-    await stranger.write(to, call=call)
+    # In turn, not by chance: every second letter is honest.
+    guise = list(Guise)[len(stranger.sent) // 2 % len(Guise)] if len(stranger.sent) % 2 else Guise.HONEST
+    await stranger.write(to, call=call, guise=guise)
+    if guise.is_lie:
+        play.ledger.survived[f"a stranger's letter in the name of others ({guise.name.lower()})"] += 1
     play.ledger.survived[f"a stranger's {call.name.lower().replace('_', ' ')} call"] += 1

@@ -15,7 +15,7 @@ from posthouse.mail.dates import format_date
 from posthouse.sim.dns import WorldDns, WorldResolver
 from posthouse.sim.loop import Life
 from posthouse.sim.network import Network
-from posthouse.sim.strangers_client import EPOCH, Call, Conversation, SentLetter, compose
+from posthouse.sim.strangers_client import EPOCH, Call, Conversation, Guise, SentLetter, compose
 from posthouse.sim.strangers_manners import GOOD, Act, Manners, Stage
 from posthouse.sim.strangers_server import KeptLetter, StrangeSession
 from posthouse.sim.strangers_wire import Wire
@@ -62,6 +62,10 @@ class Stranger:
         self._manners = manners
         dns.add_host(hostname, address)
         dns.add_mx(domain, hostname)
+        dns.add_txt(domain, b"v=spf1 mx -all")
+        dns.add_txt(hostname, b"v=spf1 a -all")
+        # It signs nothing, and its letters are passed on by others: it cannot ask for more.
+        dns.add_txt(f"_dmarc.{domain}", b"v=DMARC1; p=none")
 
     # --- as a server ------------------------------------------------------------------------------
 
@@ -124,12 +128,14 @@ class Stranger:
 
     # --- as a client ------------------------------------------------------------------------------
 
-    async def write(self, to: str, letter: bytes | None = None, call: Call = Call.POLITE) -> SentLetter:
+    async def write(
+        self, to: str, letter: bytes | None = None, call: Call = Call.POLITE, guise: Guise = Guise.HONEST
+    ) -> SentLetter:
         """Send a letter (None: one of its own) to the mail host of that address, and remember what came of it.
         Whatever the host does, this ends, at the latest some minutes after its last word."""
         self._written += 1
-        octets = compose(self._written, self.domain, to) if letter is None else letter
-        sent = SentLetter(to, octets, call, at=self.now, reverse_path=f"somebody@{self.domain}")
+        octets = compose(self._written, self.domain, to, guise) if letter is None else letter
+        sent = SentLetter(to, octets, call, at=self.now, reverse_path=f"somebody@{self.domain}", guise=guise)
         self.sent.append(sent)
         await self._loop.create_task(self._send(sent), context=self._writer.context)
         return sent

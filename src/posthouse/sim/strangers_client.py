@@ -59,6 +59,21 @@ class Call(Enum):
     TLS_SILENCE = auto()  # STARTTLS, and nothing more
 
 
+class Guise(Enum):
+    """Whom the letter says it is from."""
+
+    HONEST = auto()
+    FORGED = auto()  # somebody of the recipient's own domain
+    BELOW = auto()  # somebody of a domain below it, which is not there
+    TWICE = auto()  # itself, and in a second From field somebody of the recipient's domain
+    NOBODY = auto()  # no From field
+
+    @property
+    def is_lie(self) -> bool:
+        """Its author is somebody else, who has a DMARC policy."""
+        return self in (Guise.FORGED, Guise.BELOW)
+
+
 @dataclass(slots=True)
 class SentLetter:
     """One letter to one recipient. `octets` as it was meant; `replies`: the last line of each."""
@@ -68,6 +83,7 @@ class SentLetter:
     call: Call
     at: float
     reverse_path: str = ""
+    guise: Guise = Guise.HONEST
     is_acknowledged: bool = False
     is_uncertain: bool = False
     replies: list[str] = field(default_factory=list)
@@ -82,10 +98,19 @@ class SentLetter:
         return f"{self.message_id} to {self.recipient}, {self.call.name}: {fate}; {' / '.join(self.replies[-3:])}"
 
 
-def compose(number: int, domain: str, to: str) -> bytes:
+def compose(number: int, domain: str, to: str, guise: Guise = Guise.HONEST) -> bytes:
     """A small letter, with dots at the beginning of lines."""
+    here = to.rpartition("@")[2]
+    authors = {
+        Guise.HONEST: [domain],
+        Guise.FORGED: [here],
+        Guise.BELOW: [f"news.{here}"],
+        Guise.TWICE: [domain, here],
+        Guise.NOBODY: [],
+    }
     header = (
-        f"From: somebody@{domain}\r\nTo: {to}\r\nSubject: Letter {number}\r\n"
+        "".join(f"From: somebody@{author}\r\n" for author in authors[guise])
+        + f"To: {to}\r\nSubject: Letter {number}\r\n"
         f"Date: {format_date(EPOCH + number)}\r\nMessage-ID: <strange-{number}@{domain}>\r\n"
     )
     return f"{header}\r\n.\r\n..two dots\r\nLetter {number} from {domain}\r\n".encode()

@@ -15,6 +15,7 @@ import msgspec
 
 from posthouse.outcome import Outcome
 from posthouse.ports import Reader, Row, Transaction, Value
+from posthouse.store import verdicts
 from posthouse.store.queue_rows import Attempt, flat_outcome, outcome_from, pack_results, unpack_results
 
 PURGE_PAGE = 1000  # rows looked at by one unit of housekeeping: some milliseconds of the committer
@@ -237,7 +238,7 @@ def like_pattern(address: str) -> str:
 
 
 def purge(tx: Transaction, before: float) -> int:
-    """Forget letters finished, and attempts made, before this time; returns how many rows went. Call until 0.
+    """Forget letters finished, attempts and checks made, before this time; returns how many rows went. Call until 0.
 
     Ids grow with time, so the oldest rows come first and one page is enough to see whether there is work.
     """
@@ -251,4 +252,4 @@ def purge(tx: Transaction, before: float) -> int:
         n=PURGE_PAGE,
         before=before,
     )
-    return letters + tries
+    return letters + tries + verdicts.purge(tx, before, PURGE_PAGE)

@@ -11,9 +11,10 @@ from dataclasses import dataclass
 
 from posthouse.outcome import Outcome
 from posthouse.ports import Reader
-from posthouse.store import history, queue_admin
+from posthouse.store import history, queue_admin, verdicts
 from posthouse.store.queue_admin import MAX_QUEUE_ID_DIGITS
 from posthouse.store.queue_rows import Attempt
+from posthouse.store.verdicts import Verdict
 
 STORIES = 50  # letters told at once; the walk goes on with `before`
 
@@ -34,7 +35,7 @@ class RecipientStory:
 
 @dataclass(frozen=True, slots=True)
 class LetterStory:
-    """`finished_at` None: it is still in the queue."""
+    """`finished_at` None: it is still in the queue. `verdict` None: it was not checked."""
 
     id: int
     trace: str
@@ -47,6 +48,7 @@ class LetterStory:
     source: str
     recipients: tuple[RecipientStory, ...]
     attempts: tuple[Attempt, ...]
+    verdict: Verdict | None
 
 
 def by_queue_id(reader: Reader, queue_id: int, now: float) -> LetterStory | None:
@@ -54,7 +56,7 @@ def by_queue_id(reader: Reader, queue_id: int, now: float) -> LetterStory | None
     waiting = queue_admin.show(reader, queue_id, now)
     known = history.letter(reader, queue_id)
     if waiting is not None:
-        return _waiting_story(waiting, known)
+        return _waiting_story(reader, waiting, known)
     return None if known is None else _finished_story(reader, known)
 
 
@@ -94,7 +96,7 @@ def is_queue_id(what: str) -> bool:
     return what.isascii() and what.isdigit() and len(what) <= MAX_QUEUE_ID_DIGITS
 
 
-def _waiting_story(detail: queue_admin.QueueDetail, known: history.LetterRecord | None) -> LetterStory:
+def _waiting_story(reader: Reader, detail: queue_admin.QueueDetail, known: history.LetterRecord | None) -> LetterStory:
     entry = detail.entry
     down = {each.next_hop: each for each in detail.destinations if each.failures}
     recipients = [_finished_recipient(result) for result in known.results] if known else []
@@ -124,6 +126,7 @@ def _waiting_story(detail: queue_admin.QueueDetail, known: history.LetterRecord 
         source=known.source if known else "",
         recipients=tuple(recipients),
         attempts=tuple(detail.attempts),
+        verdict=verdicts.of(reader, entry.id),
     )
 
 
@@ -141,6 +144,7 @@ def _finished_story(reader: Reader, known: history.LetterRecord) -> LetterStory:
         source=known.source,
         recipients=tuple(_finished_recipient(result) for result in known.results),
         attempts=tuple(history.attempts(reader, known.id, hops, known.received_at, known.finished_at)),
+        verdict=verdicts.of(reader, known.id),
     )
 
 

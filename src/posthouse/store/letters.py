@@ -26,13 +26,15 @@ from posthouse.store.uidset import from_uids, to_text
 @dataclass(frozen=True, slots=True)
 class Place:
     """Where a copy goes. `prefix`: the fields that only this recipient's letter has (Return-Path, Received, …),
-    each ending in CRLF, no line of it starting with a dot. `flags`: bits of store.flags."""
+    each ending in CRLF, no line of it starting with a dot. `flags`: bits of store.flags. `is_junk`: it goes into the
+    mailbox with the special use \\Junk instead, where the account has one (RFC 6154 §2)."""
 
     account: int
     mailbox: int
     prefix: bytes
     flags: int = 0
     keywords: tuple[str, ...] = ()
+    is_junk: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,6 +115,7 @@ _RESERVE = (
     " unseen = unseen + :unseen, octets = octets + :octets WHERE id = :mailbox AND account = :account"
     " RETURNING uid_next"
 )
+_JUNK = "SELECT MIN(id) FROM mailbox WHERE account = :account AND special_use = '\\Junk'"
 _INBOX = "SELECT id FROM mailbox WHERE account = :account AND name = 'INBOX'"
 _BLOB = "INSERT INTO blob (id, pack, pack_offset, length, hash) VALUES (:blob, :pack, :pack_offset, :length, :hash)"
 _EMAIL = (
@@ -203,7 +206,7 @@ class _Delivery:
         octets = 0
         by_mailbox: dict[int, list[Place]] = {}
         for place in places:
-            by_mailbox.setdefault(place.mailbox, []).append(place)
+            by_mailbox.setdefault(self._mailbox_for(place), []).append(place)
             if place.prefix not in self.emails:
                 size = len(place.prefix) + content_size
                 self.emails[place.prefix] = self.tx.new_id(), size
@@ -222,6 +225,11 @@ class _Delivery:
         if homeless:
             self._fill_inbox(homeless)
         self._gather_journal()
+
+    def _mailbox_for(self, place: Place) -> int:
+        """People may give \\Junk to another mailbox at any time, so it is looked for now."""
+        row = self.tx.row(_JUNK, account=self.account) if place.is_junk else None
+        return place.mailbox if row is None or row[0] is None else int(row[0])
 
     def _gather_emails(self, blob: int) -> None:
         letter = self.letter

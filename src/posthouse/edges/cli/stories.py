@@ -12,6 +12,7 @@ from posthouse.edges.cli.asking import AsJson, Data, answer, ask, backend_of, gu
 from posthouse.edges.cli.backend import Stop
 from posthouse.edges.cli.tables import ago, moment, plural, size
 
+METHODS = {"spf": "SPF", "dkim": "DKIM", "dmarc": "DMARC", "arc": "ARC", "iprev": "reverse name"}
 NAMED = 3  # recipients of one attempt that are named, the others are counted
 
 
@@ -47,7 +48,7 @@ def story_lines(story: Any, now: float) -> Iterator[str]:
     """Who wrote what, then everything that happened in the order of time, then what is still to come."""
     yield f"Letter {story['message_id'] or '(without Message-ID)'}"
     yield f"  queue id {story['id']}, log trace {story['trace']}, {size(story['size'])}"
-    steps = [(story["received_at"], [_beginning(story)])]
+    steps = [(story["received_at"], [_beginning(story), *verdict_lines(story["verdict"])])]
     steps += [(attempt["at"], list(attempt_lines(attempt, dated=False))) for attempt in story["attempts"]]
     for each in story["recipients"]:
         if each["at"] is not None:
@@ -80,6 +81,43 @@ def _beginning(story: Any) -> str:
             return f"submitted by {sender}"
         case source:
             return f"received from {sender}, brought by {source}"
+
+
+def verdict_lines(verdict: Any) -> Iterator[str]:
+    """What was found about a letter from another server, one line for each method, and what was done with it."""
+    if verdict is None:
+        return
+    for told in verdict["statements"]:
+        yield f"  {_told_line(told)}"
+    if verdict["action"] == "quarantine":
+        yield "  put among the junk" + (f": {verdict['local']}" if verdict["local"] else "")
+    elif verdict["local"]:
+        yield f"  taken all the same: {verdict['local']}"
+
+
+def _told_line(told: Any) -> str:
+    """`DKIM: fail, signed by example.org (the body was changed)`."""
+    said = {f"{kind}.{name}": value for kind, name, value in told["properties"]}
+    method = METHODS.get(told["method"], told["method"])
+    about = ""
+    match told["method"]:
+        case "spf":
+            about = said.get("smtp.mailfrom") or said.get("smtp.helo", "")
+            about = about and f" for {about}"
+        case "dkim" if told["result"] == "none":
+            return f"{method}: none, the letter is not signed"
+        case "dkim":
+            about = f", signed by {said['header.d']}" if said.get("header.d") else ""
+        case "dmarc":
+            about = f" for {said['header.from']}" if said.get("header.from") else ""
+            if "policy.dmarc" in said:
+                about += f", whose owner asks for {said['policy.dmarc']}"
+        case "iprev":
+            about = f" for {said['policy.iprev']}" if said.get("policy.iprev") else ""
+        case _:
+            pass
+    reason = f" ({told['reason']})" if told["reason"] else ""
+    return f"{method}: {told['result']}{about}{reason}"
 
 
 def attempt_lines(attempt: Any, *, dated: bool = True) -> Iterator[str]:
