@@ -34,6 +34,9 @@ async def wanted_records(domain: str, hostname: str, keys: DomainKeys, *, listen
         DnsRecord(domain, "MX", f"10 {hostname}", "other servers bring mail for the domain here (RFC 5321 §5.1)"),
         DnsRecord(domain, "TXT", "v=spf1 mx -all", "only this server sends for the domain (RFC 7208)"),
     ]
+    if hostname != domain:
+        why = "reports about mail (bounces) leave in this host's own name (RFC 7208 §2.4)"
+        records.append(DnsRecord(hostname, "TXT", "v=spf1 a -all", why))
     for name, value in await keys.records(domain):
         records.append(DnsRecord(name, "TXT", value, "the public key for the signatures (DKIM, RFC 6376)"))
     policy = f"v=DMARC1; p=quarantine; rua=mailto:postmaster@{domain}"
