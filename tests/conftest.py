@@ -23,6 +23,15 @@ structlog.configure(
 )
 
 
+_PLAIN = structlog.get_config()
+
+
+@pytest.fixture(autouse=True)
+def plain_log() -> None:
+    """Whatever a command that was run in this process has set up: some tell warnings only."""
+    structlog.configure(**_PLAIN)
+
+
 @pytest.fixture(scope="session")
 def postgres() -> Iterator[str]:
     """The DSN of a server of the tests' own, or of the one that POSTHOUSE_TEST_POSTGRES names."""

@@ -35,7 +35,7 @@ from posthouse.edges.cli import foreign
 from posthouse.edges.control import api
 from posthouse.mail import trace as mail_trace
 from posthouse.mail.address import Domain
-from posthouse.mailauth import dkim_verify, dmarc, spf
+from posthouse.mailauth import dmarc, signatures, spf
 from posthouse.mailauth.canonical import simple_body
 from posthouse.net import pop3_source, resolver
 from posthouse.protocol.imap import client as imap_client
@@ -97,7 +97,7 @@ PLANTED: dict[str, Plant] = {
     "control_api": _put(api._Api, "_body", _raising(KeyError("a fault"))),
     "dates": _around(dates, "format_date", lambda text: text.replace("00", "01")),
     "dkim_body": _put(dkim_body, "relaxed_body", simple_body),
-    "dkim_verify": _put(dkim_verify, "base64_of", lambda text: base64.b64decode(text, validate=True)),
+    "dkim_verify": _put(signatures, "base64_of", lambda text: base64.b64decode(text, validate=True)),
     "dmarc": _put(dmarc._Evaluation, "_counts", _says_yes),
     "dns_answers": _put(resolver, "_reason", _raising(KeyError("a fault"))),
     "downgrade": _put(downgrade, "surrogate", bytes),

@@ -13,6 +13,7 @@ from posthouse.outcome import Outcome
 from posthouse.protocol.smtp.client_outcomes import PROTOCOL_FAULT, Host
 from posthouse.protocol.smtp.client_transaction import MAY_BE_TWICE
 from posthouse.protocol.smtp.replies import Reply
+from posthouse.services.relay import Relay
 from posthouse.sim import accounting, records
 from posthouse.sim.ledger import bare
 from posthouse.sim.machine import EPOCH
@@ -538,6 +539,30 @@ def test_what_a_drain_cuts_off_may_come_again() -> None:
         assert dict(scene.play.ledger.doubts) == {(letter, "bob@bob.test"): 1}
 
     run(1, script)
+
+
+def test_a_server_that_stops_in_the_middle_of_a_letter_is_found_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It had time to wait for the answer."""
+    stop = Relay.stop
+    monkeypatch.setattr(Relay, "stop", lambda relay, _grace: stop(relay, 0.0))
+
+    async def script(world: World) -> list[str]:
+        scene = Scene(world)
+        await scene.begin()
+        there = len(records.read(scene.bobs.folder, is_up=True).placements)
+        await scene.send_and_watch("bob@bob.test")
+        for _ in range(1000):
+            if len(records.read(scene.bobs.folder, is_up=True).placements) > there:
+                break
+            await asyncio.sleep(0.005)
+        await scene.play.stop(scene.alices)
+        await scene.play.start(scene.alices)
+        await asyncio.sleep(5 * MINUTE)
+        return await scene.findings()
+
+    (found,) = run(1, script)[1]
+    assert "came 2 times" in found
+    assert "at most 1 may be" in found
 
 
 def test_an_orderly_stop_excuses_nothing() -> None:
