@@ -52,7 +52,14 @@ def test_ctrl_c_ends_it_cleanly(folder: Path) -> None:
     """No process, no folder and no traceback is left."""
     environment = {**os.environ, "TMPDIR": str(folder)}
     with subprocess.Popen(
-        COMMAND, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+        COMMAND,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+        # A shell gives what it starts in the background an ignored SIGINT, and children inherit that.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),  # noqa: PLW1509 - one thread here
     ) as demo:
         assert demo.stdout is not None
         for line in demo.stdout:
