@@ -14,7 +14,8 @@ from functools import partial
 from pathlib import Path
 
 from posthouse import config, telemetry
-from posthouse.app import House, open_house, real_machine
+from posthouse.app import House, open_house
+from posthouse.composing.ground import real_machine
 from posthouse.mail.address import parse_address
 from posthouse.mail.envelope import ForwardPath, ReversePath
 from posthouse.mail.trace import return_path

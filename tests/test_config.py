@@ -6,7 +6,8 @@ import tomllib
 import pytest
 
 from posthouse import config, config_file
-from posthouse.app import real_machine, static_routes
+from posthouse.composing.ground import real_machine
+from posthouse.composing.outgoing import static_routes
 from posthouse.net.resolver import DnsResolver
 
 

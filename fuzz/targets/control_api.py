@@ -24,7 +24,8 @@ from uvicorn.server import ServerState
 
 from fuzz.choices import Choices, pieces
 from posthouse import config, telemetry
-from posthouse.app import open_house, real_machine
+from posthouse.app import open_house
+from posthouse.composing.ground import real_machine
 from posthouse.edges.cli.backend import Plan
 from posthouse.edges.control import api
 from posthouse.edges.control.api import control_app

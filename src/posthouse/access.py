@@ -58,7 +58,8 @@ def _check(folder: Path) -> None:
 @contextlib.asynccontextmanager
 async def _alone(folder: Path) -> AsyncIterator[httpx2.AsyncClient]:
     from posthouse import config, telemetry  # noqa: PLC0415 - as above
-    from posthouse.app import open_house, real_machine  # noqa: PLC0415 - as above
+    from posthouse.app import open_house  # noqa: PLC0415 - as above
+    from posthouse.composing.ground import real_machine  # noqa: PLC0415 - as above
     from posthouse.edges.control.api import control_app  # noqa: PLC0415 - as above
     from posthouse.office import office_of  # noqa: PLC0415 - as above
 

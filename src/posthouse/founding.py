@@ -18,7 +18,8 @@ from pathlib import Path
 
 from posthouse import config, config_file, telemetry
 from posthouse.access import LOG_LEVEL
-from posthouse.app import SECRET_FILE, Machine, open_house, real_machine
+from posthouse.app import open_house
+from posthouse.composing.ground import SECRET_FILE, Machine, real_machine
 from posthouse.config import Settings
 from posthouse.edges.cli.backend import Plan, Stop
 from posthouse.mail.address import AddressError, Domain, parse_address

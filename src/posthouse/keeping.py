@@ -23,7 +23,7 @@ import msgspec
 
 from posthouse import access, config, telemetry
 from posthouse.access import LOG_LEVEL
-from posthouse.app import SECRET_FILE, real_machine
+from posthouse.composing.ground import SECRET_FILE, real_machine
 from posthouse.config import Settings
 from posthouse.edges.cli.asking import Api
 from posthouse.edges.cli.backend import BackedUp, Restoring, Stop

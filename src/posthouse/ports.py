@@ -346,3 +346,31 @@ class ConnectFault(Exception):  # noqa: N818 - as StoreFault
 class MailTransport(Protocol):
     def connect(self, target: Target) -> Awaitable[MailConnection]:
         """Connect, greet, EHLO, STARTTLS, AUTH as the target says. Raises ConnectFault."""
+
+
+@dataclass(frozen=True, slots=True)
+class WebReply:
+    """What a web server answered. Header names are in lower case."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+
+
+class WebFault(Exception):  # noqa: N818 - as StoreFault
+    """No usable answer: no address, no connection, no trusted certificate, too large, too late. The text says which.
+    `result`: the TLSRPT word for it (RFC 8460 §4.3), "" where it is not about TLS."""
+
+    def __init__(self, text: str, *, result: str = "") -> None:
+        super().__init__(text)
+        self.result = result
+
+
+class WebClient(Protocol):
+    """HTTPS to other people's servers: certificates are always verified, redirects never followed."""
+
+    async def get(self, url: str, *, limit: int, seconds: float) -> WebReply:
+        """An answer of at most `limit` octets within `seconds`. Raises WebFault."""
+
+    async def post(self, url: str, body: bytes, *, headers: Mapping[str, str], limit: int, seconds: float) -> WebReply:
+        """As get."""

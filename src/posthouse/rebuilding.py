@@ -14,7 +14,8 @@ from typing import Any
 
 from posthouse import config, telemetry
 from posthouse.access import LOG_LEVEL, as_owner
-from posthouse.app import SECRET_FILE, open_house, real_machine
+from posthouse.app import open_house
+from posthouse.composing.ground import SECRET_FILE, real_machine
 from posthouse.config import Settings
 from posthouse.edges.cli.backend import Stop
 from posthouse.net.lock import DirectoryLock

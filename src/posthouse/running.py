@@ -18,7 +18,9 @@ from pathlib import Path
 from typing import Any
 
 from posthouse import config
-from posthouse.app import House, Machine, open_house, real_machine, static_routes
+from posthouse.app import House, open_house
+from posthouse.composing.ground import Machine, real_machine
+from posthouse.composing.outgoing import static_routes
 from posthouse.config import ConfigError, Settings
 from posthouse.edges.control.api import control_app
 from posthouse.edges.control.metrics import metrics_app, register_gauges

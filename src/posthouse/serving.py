@@ -12,7 +12,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from posthouse import config
-from posthouse.app import House, schedules_of, static_routes
+from posthouse.app import House
+from posthouse.composing.outgoing import schedules_of, static_routes
 from posthouse.config import Settings
 from posthouse.edges.imap.session import ImapSession
 from posthouse.edges.imap.terms import ImapTerms

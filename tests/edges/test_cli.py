@@ -143,7 +143,8 @@ def test_check_tells_what_is_wrong_and_exits_1(line: Line) -> None:
 
 def logs_in(line: Line, name: str, password: str) -> bool:
     """Whether the stored password is this one."""
-    from posthouse.app import open_house, real_machine
+    from posthouse.app import open_house
+    from posthouse.composing.ground import real_machine
     from posthouse.outcome import Refusal
     from posthouse.ports import Peer
 

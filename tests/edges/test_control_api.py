@@ -12,7 +12,8 @@ import msgspec
 import pytest
 
 from posthouse import config
-from posthouse.app import House, open_house, real_machine
+from posthouse.app import House, open_house
+from posthouse.composing.ground import real_machine
 from posthouse.config import ConfigError
 from posthouse.edges.control.api import control_app
 from posthouse.mail.address import parse_address

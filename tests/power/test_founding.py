@@ -9,7 +9,7 @@ from random import Random
 import pytest
 
 from posthouse import config
-from posthouse.app import SECRET_FILE
+from posthouse.composing.ground import SECRET_FILE
 from posthouse.founding import _folder, _move
 from posthouse.sim.disklog import Entry, Tree
 from posthouse.sim.image import DiskState, Luck, Rule

@@ -12,7 +12,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from posthouse.app import House, Machine, open_house, real_machine
+from posthouse.app import House, open_house
+from posthouse.composing.ground import Machine, real_machine
 from posthouse.config import Settings, from_table
 from posthouse.mail.address import parse_address
 from posthouse.mail.envelope import ForwardPath, ReversePath

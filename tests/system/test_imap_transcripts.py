@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from posthouse.app import real_machine
+from posthouse.composing.ground import real_machine
 from posthouse.net.certificate import ensure_self_signed
 from posthouse.ports import Clock
 from posthouse.services import guard

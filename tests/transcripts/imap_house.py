@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from posthouse import serving
-from posthouse.app import House, Machine, open_house, real_machine
+from posthouse.app import House, open_house
+from posthouse.composing.ground import Machine, real_machine
 from posthouse.config import Settings, from_table
 from posthouse.edges.imap.session import ImapSession
 from posthouse.mail.address import parse_address

@@ -13,7 +13,7 @@ from random import Random
 from typing import Any, TypeVar
 
 from posthouse import telemetry
-from posthouse.app import Machine
+from posthouse.composing.ground import Machine
 from posthouse.net.smtp_transport import SmtpTransport
 from posthouse.ports import StoreFault
 from posthouse.services.passwords import Cost
@@ -21,6 +21,7 @@ from posthouse.sim.disk import VFS, WorldDisk, sqlite_vfs
 from posthouse.sim.dns import WorldDns, WorldResolver
 from posthouse.sim.loop import Handle, Life, WorldLoop
 from posthouse.sim.tls import WorldTlsStarter
+from posthouse.sim.web import NoWeb
 
 T = TypeVar("T")
 
@@ -174,6 +175,7 @@ def world_machine(life: Life, loop: WorldLoop, dns: WorldDns, seed: str) -> Mach
         workers=lambda: InlineWorkers(life, loop, chance),
         resolver=lambda _settings: WorldResolver(dns),
         transport=lambda: SmtpTransport(entropy, WorldTlsStarter()),
+        web=lambda _: NoWeb(),
         vfs=VFS,
         password_cost=CHEAP,
         dkim_algorithms=("ed25519",),

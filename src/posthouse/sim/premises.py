@@ -14,7 +14,8 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
-from posthouse.app import House, Machine, open_house
+from posthouse.app import House, open_house
+from posthouse.composing.ground import Machine
 from posthouse.config import Settings, from_table
 from posthouse.mail.envelope import Envelope, ForwardPath
 from posthouse.outcome import DELIVERED, NO_ANSWER_FROM_HOST, Outcome, RemoteReply, Status
@@ -27,6 +28,7 @@ from posthouse.sim.machine import CHEAP, InlineWorkers, SeededEntropy, WorldCloc
 from posthouse.sim.promises import Taken, letter_number
 from posthouse.sim.recording import Gate, Recorder, adopt
 from posthouse.sim.tls import Certificate, WorldTlsUpgrader
+from posthouse.sim.web import NoWeb
 
 DOMAIN = "alice.test"
 HOSTNAME = f"mail.{DOMAIN}"
@@ -161,6 +163,7 @@ class Premises:
             workers=lambda: InlineWorkers(life, self.loop, chance),
             resolver=lambda _settings: OutsideResolver(),
             transport=lambda: self.outside,
+            web=lambda _: NoWeb(),
             vfs=self.recorder.vfs,
             checkpoint_pages=CHECKPOINT_PAGES,
             password_cost=CHEAP,

@@ -13,7 +13,8 @@ from pathlib import Path
 from random import Random
 from typing import Any, TypeVar
 
-from posthouse.app import House, Machine, open_house
+from posthouse.app import House, open_house
+from posthouse.composing.ground import Machine
 from posthouse.config import Settings, from_table
 from posthouse.office import store_check_of
 from posthouse.ports import StoreFault
