@@ -10,6 +10,7 @@ from bench.cells import Family
 
 MODULES = {
     "smtp": "bench.smtp",
+    "checked": "bench.checked",
     "pop3": "bench.pop3",
     "imap": "bench.imap",
     "relay": "bench.relay",

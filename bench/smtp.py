@@ -100,38 +100,42 @@ class Sender:
     """Puts letters into one server and knows how many must be there."""
 
     def __init__(self, peer: Peer, shape: Shape) -> None:
-        self._peer = peer
-        self._shape = shape
-        self._users = recipients(shape.recipients)
+        self.peer = peer
+        self.shape = shape
+        self.users = recipients(shape.recipients)
         self.sent = 0
 
     def burst(self, letters: int) -> dict[str, float]:
         """Send, and wait until all are in the mailbox; `seconds` is the time of both."""
         started = time.perf_counter()
-        found = self._own(letters) if self._shape.needs_own_client else self._smtp_source(letters)
+        found = self.load(letters)
         self.sent += letters
         # One mailbox is asked while the clock runs, all of them in `check`; other agents than ours deliver one
         # recipient after the other, so for them all count.
-        users = self._users[:1] if self._peer.name == "posthouse" else self._users
+        users = self.users[:1] if self.peer.name == "posthouse" else self.users
         for user in users:
             processes.wait_until(partial(self._has_all, user), DELIVERY_LIMIT, "delivery")
         return {**found, "seconds": time.perf_counter() - started}
 
     def _has_all(self, user: str) -> bool:
-        return self._peer.delivered(user) >= self.sent
+        return self.peer.delivered(user) >= self.sent
+
+    def load(self, letters: int) -> dict[str, float]:
+        """Send, and come back when all were accepted."""
+        return self._own(letters) if self.shape.needs_own_client else self._smtp_source(letters)
 
     def _smtp_source(self, letters: int) -> dict[str, float]:
-        shape = self._shape
+        shape = self.shape
         command = ["smtp-source", "-s", str(shape.sessions), "-m", str(letters), "-l", str(shape.octets)]
         command += ["-r", str(shape.recipients), "-f", "sender@elsewhere.test", "-t", USER]
         if shape.keeps_connection:
             command.append("-d")
-        run_load([*command, f"127.0.0.1:{self._peer.smtp_port}"])
+        run_load([*command, f"127.0.0.1:{self.peer.smtp_port}"])
         return {}
 
     def _own(self, letters: int) -> dict[str, float]:
-        shape = self._shape
-        command = [sys.executable, "-m", "bench.smtp_load", str(self._peer.smtp_port), "--to", USER]
+        shape = self.shape
+        command = [sys.executable, "-m", "bench.smtp_load", str(self.peer.smtp_port), "--to", USER]
         command += ["--sessions", str(shape.sessions), "--letters", str(letters), "--octets", str(shape.octets)]
         command += ["--pace", str(shape.pace)]
         if shape.has_tls:
@@ -146,11 +150,11 @@ class Sender:
 
         The letters are alike, so one lost and one doubled would not be seen; the tests of reliability see to that.
         """
-        for user in self._users:
-            letters, octets = self._peer.mailbox(user)
+        for user in self.users:
+            letters, octets = self.peer.mailbox(user)
             if letters != self.sent:
                 raise RuntimeError(f"{letters} letters for {user}, {self.sent} were accepted")
-            if octets < letters * self._shape.octets * KEPT_SHARE:
+            if octets < letters * self.shape.octets * KEPT_SHARE:
                 raise RuntimeError(f"{octets} octets in {letters} letters for {user}: not whole")
 
 
@@ -170,14 +174,14 @@ def run(task: Task) -> dict[str, float]:
     peer = PEERS[task.peer]()
     try:
         peer.start(task.folder / "s", Setup(users=recipients(shape.recipients), offers_tls=shape.has_tls))
-        return measure(peer, shape, task)
+        return measure(Sender(peer, shape), task)
     finally:
         peer.stop()
 
 
-def measure(peer: Peer, shape: Shape, task: Task) -> dict[str, float]:
+def measure(sender: Sender, task: Task) -> dict[str, float]:
     """A first burst wakes the server's processes, a second tells its pace, the third is measured."""
-    sender = Sender(peer, shape)
+    peer, shape = sender.peer, sender.shape
     letters = max(20, 2 * shape.sessions) if shape.octets < KIB * KIB else shape.sessions
     most = min(MOST_LETTERS, MOST_OCTETS // (shape.octets * shape.recipients))
     for share in () if task.is_quick else (0.3, 1.0):

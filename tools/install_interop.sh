@@ -10,8 +10,10 @@ servers="postfix dovecot-core dovecot-pop3d dovecot-imapd dovecot-lmtpd"
 clients="swaks libnet-ssleay-perl libauthen-sasl-perl curl fetchmail mpop getmail6 msmtp mutt"
 imap_clients="isync offlineimap3 alpine thunderbird python3-venv"
 databases="postgresql"
-wanted="$servers $clients $imap_clients $databases"
-[ "${1:-}" = bench ] && wanted="$servers isync python3-venv"
+# Who checks letters, and the DNS of the tests: unbound validates what BIND serves, signed with BIND's tools.
+trust="opendkim opendmarc unbound bind9 bind9-utils openssl"
+wanted="$servers $clients $imap_clients $databases $trust"
+[ "${1:-}" = bench ] && wanted="$servers isync python3-venv opendkim opendmarc unbound"
 # Node.js is Debian's unless there is one already, which Debian's npm package could exclude.
 command -v npm > /dev/null || wanted="$wanted nodejs npm"
 

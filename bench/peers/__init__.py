@@ -8,6 +8,7 @@ from bench.peers.base import DOMAIN, PASSWORD, USER, MaildirPeer, Peer, Setup
 from bench.peers.dovecot import Dovecot, DovecotFast
 from bench.peers.exim import Exim
 from bench.peers.haraka import Haraka
+from bench.peers.milters import PostfixMilters
 from bench.peers.opensmtpd import OpenSmtpd
 from bench.peers.postfix import Postfix, PostfixDovecot
 from bench.peers.posthouse import Posthouse, PosthouseAsyncio
@@ -24,6 +25,7 @@ __all__ = [
     "Peer",
     "Postfix",
     "PostfixDovecot",
+    "PostfixMilters",
     "Posthouse",
     "Setup",
 ]
@@ -35,6 +37,7 @@ PEERS: dict[str, type[Peer]] = {
         PosthouseAsyncio,
         Postfix,
         PostfixDovecot,
+        PostfixMilters,
         Exim,
         OpenSmtpd,
         Aiosmtpd,

@@ -10,7 +10,7 @@ import socket
 import subprocess
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -27,6 +27,7 @@ USER = f"alice@{DOMAIN}"
 PASSWORD = "correct-horse-battery"
 REMEDY = "run tools/install_interop.sh bench as root"
 
+LOOPBACK = "127.0.0.1"
 START_LIMIT = 30.0  # seconds
 # Below the range from which the system takes the ports of outgoing connections, so that none of those is in the way.
 PORTS = range(20_000, 30_000)
@@ -44,6 +45,10 @@ class Setup:
     wants_imap: bool = False  # IMAP, and LMTP on the socket `folder/lmtp`
     letters: int = 0  # of bench.imap_letters that each INBOX has from the beginning
     octets: int = 0  # of each of them, about
+    address: str = LOOPBACK  # where SMTP listens
+    names: str = (
+        ""  # the DNS server (its port is 53) that is asked; with one, letters are checked by whom they are from
+    )
 
 
 class Peer(ABC):
@@ -86,6 +91,10 @@ class Peer(ABC):
         """(letters, octets) that the user would find now."""
 
     @abstractmethod
+    def headers(self, user: str) -> Iterator[bytes]:
+        """Of each letter that the user would find now."""
+
+    @abstractmethod
     def version(self) -> str:
         """As the program tells it; OSError when it is not there."""
 
@@ -99,7 +108,8 @@ class Peer(ABC):
 
     def await_ports(self, *ports: int) -> None:
         until = time.monotonic() + START_LIMIT
-        while not all(answers(port) for port in ports):
+        at = {self.smtp_port: self.setup.address}
+        while not all(answers(port, at.get(port, LOOPBACK)) for port in ports):
             if not all(each.is_running for each in self.guards) or time.monotonic() > until:
                 raise RuntimeError(f"{self.name} did not start: {self.said()}")
             time.sleep(0.005)
@@ -142,6 +152,11 @@ class MaildirPeer(Peer):
     def mailbox(self, user: str) -> tuple[int, int]:
         return maildir(self.box(user))
 
+    def headers(self, user: str) -> Iterator[bytes]:
+        for part in parts_of(self.box(user)):
+            for path in part.iterdir():
+                yield path.read_bytes().partition(b"\n\n")[0]
+
     def delivered(self, user: str = USER) -> int:
         return sum(len(os.listdir(part)) for part in parts_of(self.box(user)))  # noqa: PTH208 - asked often: cheap
 
@@ -173,10 +188,10 @@ def certificate(folder: Path, owner: str = "root") -> tuple[Path, Path]:
     return chain, key
 
 
-def answers(port: int) -> bool:
+def answers(port: int, host: str = LOOPBACK) -> bool:
     """A server greets there."""
     try:
-        with socket.create_connection(("127.0.0.1", port), 1) as sock:
+        with socket.create_connection((host, port), 1) as sock:
             return bool(sock.recv(4))
     except OSError:
         return False
@@ -187,7 +202,7 @@ def free_port() -> int:
         port = random.choice(PORTS)
         with socket.socket() as probe:
             try:
-                probe.bind(("127.0.0.1", port))
+                probe.bind(("", port))
             except OSError:
                 continue
             return port

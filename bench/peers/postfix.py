@@ -38,7 +38,7 @@ smtpd_tls_security_level = may
 smtpd_tls_chain_files = {key}, {chain}
 """
 MASTER = """\
-127.0.0.1:{port} inet n - n - - smtpd
+{address}:{port} inet n - n - - smtpd
 pickup unix n - n 60 1 pickup
 cleanup unix n - n - 0 cleanup
 qmgr unix n - n 300 1 qmgr
@@ -66,6 +66,7 @@ class Postfix(MaildirPeer):
     name = "Postfix"
     programs: tuple[str, ...] = ("postfix", "smtp-source")
     transport = ""
+    extra = ""  # more lines of main.cf
 
     def launch(self) -> None:
         folder = self.folder
@@ -75,12 +76,14 @@ class Postfix(MaildirPeer):
         self.make_boxes("mail")
         owner = pwd.getpwnam("mail")
         config = folder / "config"
-        main = MAIN.format(folder=folder, domain=DOMAIN, uid=owner.pw_uid, gid=owner.pw_gid) + self.transport
+        main = (
+            MAIN.format(folder=folder, domain=DOMAIN, uid=owner.pw_uid, gid=owner.pw_gid) + self.transport + self.extra
+        )
         if self.setup.offers_tls:
             chain, key = certificate(folder)
             main += TLS.format(chain=chain, key=key)
         (config / "main.cf").write_text(main)
-        (config / "master.cf").write_text(MASTER.format(port=self.smtp_port))
+        (config / "master.cf").write_text(MASTER.format(address=self.setup.address, port=self.smtp_port))
         (config / "boxes").write_text("".join(f"{user} {user.partition('@')[0]}/\n" for user in self.setup.users))
         self.run(["postfix", "-c", config, "start-fg"])
         self.await_ports(self.smtp_port)

@@ -5,9 +5,11 @@ from __future__ import annotations
 
 import asyncio
 import os
+import poplib
 import socket
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 from argon2 import PasswordHasher
@@ -20,20 +22,28 @@ from posthouse.services.passwords import Cost
 SETTINGS = """\
 hostname = "mail.{domain}"
 [listen]
-smtp = ["127.0.0.1:{smtp}"]
+smtp = ["{address}:{smtp}"]
 pop3 = ["127.0.0.1:{pop3}"]
 {imap}
 [auth]
 plaintext = ["pop3", "imap"]
 [smtp]
 max_connections = {connections}
+max_connections_per_address = {connections}
+letters_per_minute = 0
 [pop3]
 max_connections = {connections}
 [process]
 event_loop = "{event_loop}"
 log_format = "json"
+{checks}"""
+# Who sends from an address of this machine's own is checked too, and may send as much as the run needs.
+CHECKS = """\
+[authentication]
+loopback = true
+[resolver]
+servers = ["{names}"]
 """
-
 
 IMAP = """\
 imap = ["127.0.0.1:{imap}"]
@@ -69,6 +79,8 @@ class Posthouse(Peer):
         (data / "posthouse.toml").write_text(
             SETTINGS.format(
                 domain=DOMAIN,
+                address=setup.address,
+                checks=CHECKS.format(names=setup.names) if setup.names else "",
                 smtp=self.smtp_port,
                 pop3=self.pop3_port,
                 imap=imap,
@@ -97,6 +109,16 @@ class Posthouse(Peer):
             lines.readline()
         _, letters, octets = answer.split()[:3]
         return int(letters), int(octets)
+
+    def headers(self, user: str) -> Iterator[bytes]:
+        pop3 = poplib.POP3("127.0.0.1", self.pop3_port)
+        try:
+            pop3.user(user)
+            pop3.pass_(PASSWORD)
+            for number in range(1, pop3.stat()[0] + 1):
+                yield b"\n".join(pop3.top(number, 0)[1])
+        finally:
+            pop3.close()
 
     def version(self) -> str:
         return printed(self.program, "--version")

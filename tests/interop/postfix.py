@@ -10,6 +10,7 @@ from pathlib import Path
 from posthouse.net.certificate import ensure_self_signed
 
 from .programs import answers, free_port, require, require_root, run, wait_until
+from .zone import Dns
 
 DOMAIN = "postfix.test"
 
@@ -41,14 +42,14 @@ virtual_mailbox_maps = inline:{{ {{bob@postfix.test = bob/}}, {{dana@postfix.tes
 virtual_minimum_uid = 1
 virtual_uid_maps = static:{uid}
 virtual_gid_maps = static:{gid}
-transport_maps = inline:{{ {transports} }}
+transport_maps = {transports}
 relay_domains = house.test, lmtp.test
 minimal_backoff_time = 1s
 maximal_backoff_time = 1s
 queue_run_delay = 1s
 """
 MASTER = """\
-127.0.0.1:{port} inet n - n - - smtpd
+{address}:{port} inet n - n - - smtpd
 pickup unix n - n 60 1 pickup
 cleanup unix n - n - 0 cleanup
 qmgr unix n - n 1 1 qmgr
@@ -71,12 +72,22 @@ postlog unix-dgram n - n - 1 postlogd
 
 
 class Postfix:
-    """`transports`: domain to what transport_maps wants, as "smtp:[127.0.0.1]:2525"."""
+    """`transports`: domain to what transport_maps wants, as "smtp:[127.0.0.1]:2525". `settings`: more lines of main.cf,
+    which win over those above. `dns`: what it asks instead of the machine's."""
 
-    def __init__(self, folder: Path, transports: dict[str, str], *, port: int = 0) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        transports: dict[str, str],
+        *,
+        address: str = "127.0.0.1",
+        port: int = 0,
+        settings: str = "",
+        dns: Dns | None = None,
+    ) -> None:
         require("postfix")
         require_root("Postfix")
-        self.folder, self.port = folder, port or free_port()
+        self.folder, self.address, self.port, self._dns = folder, address, port or free_port(), dns
         self.log = folder / "log" / "maillog"
         for part in ("queue", "data", "log", "config", "tls", "mail"):
             (folder / part).mkdir(parents=True)
@@ -87,14 +98,18 @@ class Postfix:
             folder / "tls" / "certificate.pem", folder / "tls" / "key.pem", ["mail.postfix.test", "127.0.0.1"], now()
         )
         rows = ", ".join(f"{{{domain} = {where}}}" for domain, where in transports.items())
+        maps = f"inline:{{ {rows} }}" if rows else ""
         user = (folder / "mail").stat()
         config = folder / "config"
-        (config / "main.cf").write_text(MAIN.format(folder=folder, uid=user.st_uid, gid=user.st_gid, transports=rows))
-        (config / "master.cf").write_text(MASTER.format(port=self.port))
+        (config / "main.cf").write_text(
+            MAIN.format(folder=folder, uid=user.st_uid, gid=user.st_gid, transports=maps) + settings
+        )
+        (config / "master.cf").write_text(MASTER.format(address=address, port=self.port))
 
     def start(self) -> None:
-        run(["postfix", "-c", self.folder / "config", "start"])
-        wait_until(lambda: answers(self.port), "Postfix to listen", log=self.log)
+        command: list[str | Path] = ["postfix", "-c", self.folder / "config", "start"]
+        run(self._dns.within(*command) if self._dns else command)
+        wait_until(lambda: answers(self.port, self.address), "Postfix to listen", log=self.log)
 
     def stop(self) -> None:
         run(["postfix", "-c", self.folder / "config", "stop"], codes=(0, 1))

@@ -44,10 +44,10 @@ def free_port() -> int:
         return port
 
 
-def answers(port: int) -> bool:
+def answers(port: int, host: str = "127.0.0.1") -> bool:
     """Whether somebody greets there."""
     try:
-        with socket.create_connection(("127.0.0.1", port), 1) as sock:
+        with socket.create_connection((host, port), 1) as sock:
             return bool(sock.recv(4))
     except OSError:
         return False
