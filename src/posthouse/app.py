@@ -15,12 +15,14 @@ from posthouse.composing.identity import open_identity
 from posthouse.composing.incoming import open_entry_check, open_reception, open_submission
 from posthouse.composing.mailboxes import Mailboxes, open_mailboxes
 from posthouse.composing.outgoing import open_outgoing
+from posthouse.composing.trust import Trust, open_key_rotation, open_trust
 from posthouse.config import Settings
 from posthouse.ports import Resolver, Workers
 from posthouse.services.acceptance import Acceptance
 from posthouse.services.administration import Administration
 from posthouse.services.delivery import Delivery
 from posthouse.services.directory import Directory
+from posthouse.services.key_rotation import KeyRotation
 from posthouse.services.keys import DomainKeys
 from posthouse.services.limits import RoomCheck
 from posthouse.services.login import Login
@@ -66,6 +68,8 @@ class House:
     relay: Relay
     queue_desk: QueueDesk
     resolver: Resolver
+    trust: Trust
+    key_rotation: KeyRotation
 
     async def close(self) -> None:
         """After the listeners and the relay have stopped."""
@@ -95,9 +99,11 @@ def open_house(folder: Path, settings: Settings, machine: Machine) -> House:
     database, blobs = open_sqlite(folder, machine.disk, workers, clock, entropy, settings=limits)
     ground = Ground(settings, machine, workers, database, blobs, LocalBus(), Metrics(), key)
     identity = open_identity(ground)
-    outgoing = open_outgoing(ground, identity.directory)
+    trust = open_trust(ground, identity)
+    outgoing = open_outgoing(ground, identity.directory, trust)
     acceptance = Acceptance(database, outgoing.delivery, outgoing.bounce, ground.metrics)
     room = RoomCheck(blobs.has_room, clock)
+    entry_check = open_entry_check(ground, outgoing.resolver)
     return House(
         folder=folder,
         settings=settings,
@@ -111,10 +117,8 @@ def open_house(folder: Path, settings: Settings, machine: Machine) -> House:
         administration=identity.administration,
         domain_keys=identity.domain_keys,
         login=identity.login,
-        reception=open_reception(
-            ground, identity, acceptance, room, kind="mx", entry_check=open_entry_check(ground, outgoing.resolver)
-        ),
-        lmtp=open_reception(ground, identity, acceptance, room, kind="lmtp"),
+        reception=open_reception(ground, identity, acceptance, room, trust, kind="mx", entry_check=entry_check),
+        lmtp=open_reception(ground, identity, acceptance, room, trust, kind="lmtp"),
         submission=open_submission(ground, identity, acceptance, room),
         maildrops=Maildrops(database, blobs, ground.bus, clock),
         mailboxes=open_mailboxes(ground),
@@ -124,4 +128,6 @@ def open_house(folder: Path, settings: Settings, machine: Machine) -> House:
         relay=outgoing.relay,
         queue_desk=outgoing.queue_desk,
         resolver=outgoing.resolver,
+        trust=trust,
+        key_rotation=open_key_rotation(ground, identity, outgoing.resolver),
     )

@@ -231,6 +231,34 @@ class Authentication(Section):
     )
 
 
+class Forwarding(Section):
+    """Letters that aliases pass on to other servers."""
+
+    srs: bool = setting(
+        True,
+        "Let such letters leave under a reverse-path of this host (SRS), so that they pass SPF at the next one; what"
+        " comes back to it goes on to the sender. Off: new ones keep their sender.",
+    )
+    domain: OptionalDomainName = setting(
+        "",
+        'Where those reverse-paths are; "" = the hostname. Another domain needs an MX record that leads here and an SPF'
+        " record that names this host.",
+    )
+
+
+class Signing(Section):
+    """The keys that sign what leaves (DKIM); `posthouse domain keys` shows them."""
+
+    rotate: OptionalDuration = setting(
+        "",
+        'How old a key becomes before the next one is made, for example "365d"; "" = only when asked'
+        " (`posthouse domain keys rotate`). The next key signs when DNS has shown its record for two hours.",
+    )
+    keep: Duration = setting(
+        "14d", "How long the record of a retired key must stay in DNS, for letters that are on their way."
+    )
+
+
 class Destination(Section):
     """Exceptions for one destination domain."""
 
@@ -324,6 +352,8 @@ class Settings(Section):
     submission: Submission = Submission()
     auth: Auth = Auth()
     authentication: Authentication = Authentication()
+    forwarding: Forwarding = Forwarding()
+    signing: Signing = Signing()
     queue: Queue = Queue()
     routes: dict[str, Annotated[Route, BeforeValidator(_route)]] = Field(
         default={},

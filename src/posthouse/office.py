@@ -36,6 +36,7 @@ def office_of(house: House, reload: Callable[[], None], *, is_serving: bool) -> 
     return Office(
         administration=house.administration,
         domain_keys=house.domain_keys,
+        key_rotation=house.key_rotation,
         queue_desk=house.queue_desk,
         checkup=Checkup(
             store_check_of(house),

@@ -13,7 +13,9 @@ from dataclasses import dataclass
 
 from posthouse import config
 from posthouse.app import House
+from posthouse.composing.incoming import entry_check_of
 from posthouse.composing.outgoing import schedules_of, static_routes
+from posthouse.composing.trust import forwarding_domain, rotation_terms
 from posthouse.config import Settings
 from posthouse.edges.imap.session import ImapSession
 from posthouse.edges.imap.terms import ImapTerms
@@ -98,15 +100,24 @@ class Server:
             workers=house.workers,
             store=settings.store,
             keep_history=settings.queue.history,
+            chores=(house.key_rotation.step,),
         )
 
     async def start(self) -> None:
         for listener in self.listeners:
             await listener.start()
         await self.house.relay.start()
+        await self.house.key_rotation.begin()
         self._housekeeping.start()
         ports = {listener.name: listener.ports for listener in self.listeners}
         self._log.info("serving", hostname=self.house.settings.hostname, **{k: v for k, v in ports.items() if v})
+
+    def _reload_trust(self, settings: Settings) -> None:
+        house = self.house
+        settings = settings.model_copy(update={"hostname": house.settings.hostname})  # a new one needs a restart
+        house.reception.entry_check = entry_check_of(settings, house.resolver, house.machine.clock, house.metrics)
+        house.trust.forwarding.set_terms(domain=forwarding_domain(settings), rewrites=settings.forwarding.srs)
+        house.key_rotation.terms = rotation_terms(settings)
 
     async def stop(self, grace: float) -> None:
         """Drain: sessions finish what they began, within `grace` seconds; then everything is closed."""
@@ -120,13 +131,16 @@ class Server:
         self._log.info("stopped")
 
     def reload(self, settings: Settings) -> None:
-        """Take over what can change while serving: routes, schedules. The rest needs a restart; the log says so."""
+        """Take over what can change while serving: routes, schedules, how letters from other servers are judged, how
+        letters are passed on and signed. The rest needs a restart; the log says so."""
         self.house.routing.set_routes(static_routes(settings))
         schedules = schedules_of(settings)
         self.house.delivery.set_schedules(schedules)
         self.house.settler.schedules = schedules
-        old = self.house.settings.model_dump(exclude={"routes", "queue"})
-        new = settings.model_dump(exclude={"routes", "queue"})
+        self._reload_trust(settings)
+        taken = {"routes", "queue", "authentication", "forwarding", "signing"}
+        old = self.house.settings.model_dump(exclude=taken)
+        new = settings.model_dump(exclude=taken)
         changed = sorted(key for key in new if new[key] != old[key])
         if changed:
             self._log.warning("a restart is needed for changes in these sections", sections=changed)

@@ -57,6 +57,28 @@ def test_dns_is_a_zone_file_or_records(line: Line) -> None:
     assert {record["kind"] for record in line.told("dns", "alice.test")["records"]} >= {"MX", "TXT"}
 
 
+def test_keys_take_turns(line: Line) -> None:
+    first = [row["selector"] for row in line.told("domain", "keys", "list", "alice.test")]
+    made = line.done("domain", "keys", "rotate", "alice.test")
+    assert made.count(" 3600 IN TXT ") == 2
+    zone = line.done("dns", "alice.test")
+    assert [each for each in made.splitlines() if " IN TXT " in each and each not in zone] == []
+    assert "wait for their records" in line.refused("domain", "keys", "rotate", "alice.test")
+    rows = line.told("domain", "keys", "list", "alice.test")
+    assert [row["state"] for row in rows] == ["active", "active", "published", "published"]
+    assert all(row["zone_line"].startswith(f"{row['record_name']}. 3600 IN TXT ") for row in rows)
+    assert "private" not in json.dumps(rows)
+    assert "signs letters" in line.refused("domain", "keys", "remove", "alice.test", first[0])
+    assert "are signed with" in line.done("domain", "keys", "activate", "alice.test", "--unseen")
+    shown = [row.split()[:3] for row in line.done("domain", "keys", "list", "alice.test").splitlines()[2:]]
+    assert [row[2] for row in shown] == ["retired;", "retired;", "signs", "signs"]
+    line.done("domain", "keys", "remove", "alice.test", first[0])
+    assert "no key with the selector" in line.refused("domain", "keys", "remove", "alice.test", first[0])
+    assert len(line.told("domain", "keys", "list", "ALICE.test")) == 3
+    assert "not served here" in line.refused("domain", "keys", "list", "nobody.test")
+    assert "has a character" in line.refused("domain", "keys", "list", "a b")
+
+
 def test_accounts(line: Line) -> None:
     line.done("account", "add", "bob@alice.test", "--password-stdin", "--quota", "5G", stdin="secret\n")
     line.done("account", "address", "add", "bob@alice.test", "robert@alice.test")

@@ -33,6 +33,7 @@ from posthouse import config
 from posthouse.config import ConfigError
 from posthouse.edges.cli import foreign
 from posthouse.edges.control import api
+from posthouse.mail import srs as mail_srs
 from posthouse.mail import trace as mail_trace
 from posthouse.mail.address import Domain
 from posthouse.mailauth import dmarc, signatures, spf
@@ -129,6 +130,7 @@ PLANTED: dict[str, Plant] = {
     "smtp_reply": _deaf_to_short_pieces(reply_parser.ReplyParser, "feed"),
     "smtp_server": _deaf_to_short_pieces(server.SmtpServer, "receive_data"),
     "spf": _put(spf, "_printable", str),
+    "srs": _put(mail_srs.Srs, "_hash", lambda *_: "a" * mail_srs.HASH_LENGTH),
     "structure": _around(structure, "unpack", lambda part: part._replace(lines=part.lines + 1)),
     "trace": _put(mail_trace, "_NOT_SHOWN", re.compile("(?!)")),
     "uid_set": _around(uidset, "to_text", lambda text: text.replace(":", ",")),

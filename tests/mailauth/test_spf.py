@@ -219,7 +219,7 @@ async def test_reasons(record: str, result: SpfResult, reason: str) -> None:
 
 async def test_reasons_are_printable_whatever_the_sender_is_called() -> None:
     zone = Zone(txt(alice="v=spf1 include:%{l}.test -all"))
-    verdict = await check(zone, sender='"a\r\nb ü"@alice.test')
+    verdict = await check(zone, sender='"a\r\nb \x7f"@alice.test')
     assert verdict.result is SpfResult.PERMERROR
     assert verdict.reason.isascii()
     assert verdict.reason.isprintable()
@@ -228,7 +228,7 @@ async def test_reasons_are_printable_whatever_the_sender_is_called() -> None:
 async def test_explanations_are_short_and_printable() -> None:
     """§6.2"""
     names = txt(alice="v=spf1 -all exp=why.test", why="%{l} " + "x" * 600)
-    said = (await check(Zone(names), sender='"a\r\nb ü"@alice.test')).explanation
+    said = (await check(Zone(names), sender='"a\r\nb \x7f"@alice.test')).explanation
     assert said.startswith('"a??b ?" xxx')
     assert len(said) == module.MAX_EXPLANATION
 

@@ -12,10 +12,12 @@ import pytest
 from posthouse.mail.address import parse_address
 from posthouse.mail.envelope import ReversePath
 from posthouse.ports import IPAddress, Peer
+from posthouse.services.incoming import IncomingLetter
 from posthouse.services.transaction import Client
 from posthouse.services.verification import MAX_WAIT, Findings, LetterCheck, Verifier
 from tests.fakes import FakeClock, FakeResolver
 from tests.mailauth.sender import compose, publish, sealed, signed
+from tests.services.test_incoming import MemoryBlobs
 from tests.virtual_loop import run
 
 PEER = Peer("192.0.2.7", 40_000, "192.0.2.1", 25, "t")
@@ -298,3 +300,39 @@ def test_nothing_is_checked_where_it_is_off() -> None:
     verifier = Verifier(FakeResolver(), FakeClock(), authserv_id="m.test", hostname="m.test", is_on=False)
     assert verifier.begin(Client(PEER), ReversePath(None)) is None
     assert verifier.without_claims(b"Authentication-Results: m.test; spf=pass\r\nA: b\r\n") == b"A: b\r\n"
+
+
+def test_keys_are_asked_for_while_a_small_letter_is_still_coming() -> None:
+    dns = world()
+
+    async def check() -> None:
+        begun_check = begun(dns)
+        letter = IncomingLetter(
+            MemoryBlobs(), edit_header=begun_check.read_header, body_listener=begun_check, foresee=begun_check.foresee
+        )
+        end = GOOD.index(b"\r\n\r\n") + 4
+        for start in range(0, end, 7):
+            await letter.add(GOOD[start : min(start + 7, end)])
+        await asyncio.sleep(1)
+        assert "s1._domainkey.author.test" in dns.asked
+        asked = list(dns.asked)
+        await letter.add(GOOD[end:])
+        await letter.finish()
+        found = await begun_check.findings()
+        await begun_check.close()
+        assert [each.result for each in found.signatures] == ["pass"]
+        assert dns.asked == asked, "it asks again"
+
+    run(check())
+
+
+@pytest.mark.parametrize("first", [b"\r\n\r\n", b"x\r\n\r\n" + GOOD, b"\r\n" + GOOD])
+def test_what_only_looked_like_the_header_is_read_again(first: bytes) -> None:
+    dns = world()
+
+    async def check() -> Findings:
+        begun_check = begun(dns)
+        begun_check.foresee(first)
+        return await fed(begun_check, GOOD)
+
+    assert words(run(check()))["dkim"] == "pass"

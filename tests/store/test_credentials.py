@@ -265,8 +265,8 @@ def test_dkim_keys_are_sealed_listed_and_retired(database: PlainDatabase) -> Non
     assert b"the private half" not in database.connection.serialize("main")
     with pytest.raises(SealBroken):
         database.look(lambda reader: keys.list_keys(reader, SecretKey(b"x" * 32), "example.test"))
-    assert database.run(lambda tx: keys.retire_key(tx, number))
-    assert not database.run(lambda tx: keys.retire_key(tx, number + 1))
+    assert database.run(lambda tx: keys.retire_key(tx, number, NOW))
+    assert not database.run(lambda tx: keys.retire_key(tx, number + 1, NOW))
     assert database.look(lambda reader: keys.list_keys(reader, KEY, "example.test", only_active=True)) == []
     assert len(database.look(lambda reader: keys.list_keys(reader, KEY, "example.test"))) == 1
     database.run(lambda tx: directory.remove_domain(tx, Domain("example.test")))

@@ -82,6 +82,7 @@ async def _furnish(folder: Path) -> None:
     await admin.add_alias("away@bob.test", ["bob@elsewhere.test"])
     await admin.add_alias("both@bob.test", ["bob@bob.test", "bob@elsewhere.test"])
     await _fill(house, "full@bob.test")
+    await house.key_rotation.ensure_own_key()  # else every server of every test would make one
     await house.close()
 
 

@@ -13,10 +13,11 @@ MAX_LETTER = 4 << 20  # octets
 
 class Sink:
     def __init__(self, port: int = 0, manner: Callable[[], str] = lambda: "") -> None:
-        """`manner`: asked after each final dot; "" takes the letter, "refuse" says 451, "silent" keeps the letter and
-        hangs up without a word."""
+        """`manner`: asked after each final dot; "" takes the letter, "refuse" says 451, "reject" 554, "silent" keeps it
+        and hangs up without a word."""
         self._manner = manner
         self.letters: list[bytes] = []
+        self.senders: list[str] = []
         self.recipients: list[str] = []
         self._news = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
@@ -55,6 +56,9 @@ class Sink:
                     writer.write(b"354 go on\r\n")
                     content = await reader.readuntil(b"\r\n.\r\n")
                     manner = self._manner()
+                    if manner == "reject":
+                        writer.write(b"554 5.7.1 not here\r\n")
+                        continue
                     if manner == "refuse":
                         writer.write(b"451 4.3.0 not now\r\n")
                         continue
@@ -65,6 +69,8 @@ class Sink:
                 elif verb == b"EHLO":
                     writer.write(b"502 HELO is enough\r\n")
                     continue
+                elif verb == b"MAIL":
+                    self.senders.append(line.decode().strip())
                 elif verb == b"RCPT":
                     self.recipients.append(line.decode().strip())
                 writer.write(b"221 bye\r\n" if verb == b"QUIT" else b"250 fine\r\n")

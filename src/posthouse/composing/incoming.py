@@ -5,7 +5,9 @@ from __future__ import annotations
 
 from posthouse.composing.ground import Ground
 from posthouse.composing.identity import Identity
-from posthouse.ports import Resolver
+from posthouse.composing.trust import Trust
+from posthouse.config import Settings
+from posthouse.ports import Clock, Resolver
 from posthouse.services.acceptance import Acceptance
 from posthouse.services.disposition import Action, Terms
 from posthouse.services.entry_check import EntryCheck
@@ -14,14 +16,18 @@ from posthouse.services.reception import Reception
 from posthouse.services.signing import Signing
 from posthouse.services.submission import Submission
 from posthouse.services.verification import Verifier
+from posthouse.telemetry import Metrics
 
 
 def open_entry_check(ground: Ground, resolver: Resolver) -> EntryCheck:
-    settings = ground.settings
+    return entry_check_of(ground.settings, resolver, ground.machine.clock, ground.metrics)
+
+
+def entry_check_of(settings: Settings, resolver: Resolver, clock: Clock, metrics: Metrics) -> EntryCheck:
     wanted = settings.authentication
     verifier = Verifier(
         resolver,
-        ground.machine.clock,
+        clock,
         authserv_id=wanted.authserv_id or settings.hostname,
         hostname=settings.hostname,
         is_on=wanted.verify,
@@ -37,7 +43,7 @@ def open_entry_check(ground: Ground, resolver: Resolver) -> EntryCheck:
         defers_temperror=wanted.temperror == "defer",
         domains={name: Action(each.fail) for name, each in wanted.domains.items()},
     )
-    return EntryCheck(verifier, terms, ground.metrics)
+    return EntryCheck(verifier, terms, metrics)
 
 
 def open_reception(
@@ -45,6 +51,7 @@ def open_reception(
     identity: Identity,
     acceptance: Acceptance,
     room: RoomCheck,
+    trust: Trust,
     *,
     kind: str,
     entry_check: EntryCheck | None = None,
@@ -62,6 +69,8 @@ def open_reception(
         is_full=room.is_full,
         kind=kind,
         entry_check=entry_check,
+        forwarding=trust.forwarding,
+        host_signing=trust.host_signing,
     )
 
 

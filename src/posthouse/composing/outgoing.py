@@ -6,6 +6,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from posthouse.composing.ground import Ground
+from posthouse.composing.trust import Trust
 from posthouse.config import Destination, Settings
 from posthouse.mail.address import Address, Domain
 from posthouse.ports import Resolver
@@ -32,7 +33,7 @@ class Outgoing:
     queue_desk: QueueDesk
 
 
-def open_outgoing(ground: Ground, directory: Directory) -> Outgoing:
+def open_outgoing(ground: Ground, directory: Directory, trust: Trust) -> Outgoing:
     settings, machine, database, blobs = ground.settings, ground.machine, ground.database, ground.blobs
     clock, entropy, bus = machine.clock, machine.entropy, ground.bus
     resolver = machine.resolver(settings)
@@ -40,7 +41,15 @@ def open_outgoing(ground: Ground, directory: Directory) -> Outgoing:
     schedules = schedules_of(settings)
     delivery = Delivery(routing, schedules, bus)
     sender = Address("MAILER-DAEMON", Domain.parse(settings.hostname))
-    bounce = Bounce(blobs, ReportPoster(directory, delivery, clock), clock, entropy, settings.hostname, sender=sender)
+    bounce = Bounce(
+        blobs,
+        ReportPoster(directory, delivery, clock),
+        clock,
+        entropy,
+        settings.hostname,
+        sender=sender,
+        signing=trust.host_signing,
+    )
     settler = Settler(database, clock, bus, bounce=bounce, schedules=schedules, owner=entropy.octets(8).hex())
     carrier = Carrier(
         database,
@@ -50,6 +59,7 @@ def open_outgoing(ground: Ground, directory: Directory) -> Outgoing:
         routing=routing,
         settler=settler,
         local=WaitingDelivery(directory, delivery, blobs, clock),
+        return_path=trust.forwarding.reverse_path,
     )
     return Outgoing(
         resolver=resolver,

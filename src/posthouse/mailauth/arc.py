@@ -21,6 +21,7 @@ from posthouse.mailauth.signatures import (
     SignatureResult,
     canonical_field,
     check_signature,
+    domain_of,
     forms,
     key_name,
     names_of,
@@ -93,7 +94,7 @@ class ArcCheck:
             self._sets = self._collect()
         except SignatureFault as fault:
             self._fault = fault
-        self._hashes = body_hashes(each.body_form for each in self._sets)
+        self.hashes = body_hashes(each.body_form for each in self._sets)
 
     @property
     def has_chain(self) -> bool:
@@ -130,14 +131,14 @@ class ArcCheck:
 
     def update(self, chunk: bytes) -> None:
         """Of the body, behind the empty line; in chunks of any size."""
-        for each in self._hashes.values():
+        for each in self.hashes.values():
             each.update(chunk)
 
     def judge(self, records: KeyRecords) -> Chain:
         """After the whole body (RFC 8617 §5.2)."""
         if not self.count:
             return Chain(ChainResult.NONE)
-        sealers = tuple(text_of(each.seal.tags, b"d") for each in self._sets)
+        sealers = tuple(domain_of(each.seal.tags, b"d") for each in self._sets)
         try:
             if self._fault is not None:
                 raise self._fault
@@ -188,6 +189,8 @@ class ArcCheck:
         wanted = ChainResult.PASS if number > 1 else ChainResult.NONE
         if text_of(seal.tags, b"cv") != wanted:
             raise SignatureFault(f"seal {number} says that the chain is not whole")
+        for tags in (message.tags, seal.tags):
+            key_name(tags)  # what names no key is no signature
         header_form, body_form = forms(message.tags)
         return _Set(found[RESULTS_NAME, number][0], message, seal, header_form, body_form)
 
@@ -197,7 +200,7 @@ class ArcCheck:
         """RFC 8617 §5.2 step 4: as a DKIM signature, but without v= and with i= as the instance."""
         tags = _without_instance(each.message.tags)
         key = public_key(records, tags)
-        check_body(self._hashes[each.body_form], each.body_form, tags)
+        check_body(self.hashes[each.body_form], each.body_form, tags)
         # Sealers of the drafts' time left c= out and meant relaxed, RFC 8617 §4.1.2 means simple by it.
         left_out = (RELAXED,) if b"c" not in tags else ()
         fault: SignatureFault | None = None

@@ -19,6 +19,7 @@ from posthouse.mailauth.signatures import (
     SignatureResult,
     base64_of,
     check_signature,
+    domain_of,
     forms,
     key_name,
     names_of,
@@ -68,7 +69,7 @@ class Signature:
 
     @property
     def domain(self) -> str:
-        return text_of(self.tags, b"d")
+        return domain_of(self.tags, b"d")
 
 
 class DkimCheck:
@@ -144,16 +145,23 @@ def verify(header: bytes, body: bytes, lookup: KeyLookup, *, now: float | None =
 
 
 def _verdict(tags: Mapping[bytes, bytes], result: SignatureResult, reason: str = "") -> Verification:
-    domain = text_of(tags, b"d")
+    domain, selector = _shown(tags, b"d"), _shown(tags, b"s")
     return Verification(
         result,
         domain,
-        text_of(tags, b"s"),
+        selector,
         text_of(tags, b"a"),
         reason,
         tags.get(b"i", b"").decode("utf-8", "replace") or f"@{domain}",
         tags.get(b"b", b"")[:8].decode("ascii", "replace"),
     )
+
+
+def _shown(tags: Mapping[bytes, bytes], name: bytes) -> str:
+    try:
+        return domain_of(tags, name)
+    except SignatureFault:
+        return text_of(tags, name)
 
 
 def _check_tags(tags: Mapping[bytes, bytes], now: float | None) -> None:
@@ -163,7 +171,8 @@ def _check_tags(tags: Mapping[bytes, bytes], now: float | None) -> None:
         raise SignatureFault("unknown version")
     if b"from" not in names_of(tags):
         raise SignatureFault("From is not signed")
-    domain, agent = text_of(tags, b"d"), text_of(tags, b"i").rpartition("@")[2]
+    domain, agent = domain_of(tags, b"d"), domain_of(tags, b"i")
+    domain_of(tags, b"s")
     if agent and agent != domain and not agent.endswith("." + domain):
         raise SignatureFault("i= is not within d=")
     if b"q" in tags and b"dns/txt" not in tags[b"q"].lower():

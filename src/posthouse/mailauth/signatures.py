@@ -19,6 +19,7 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ed25519, padding, rsa
 from cryptography.hazmat.primitives.serialization import load_der_public_key
 
+from posthouse.mail.address import AddressError, Domain
 from posthouse.mail.header import Field
 from posthouse.mailauth.canonical import RELAXED, SIMPLE, relaxed_field
 
@@ -78,6 +79,20 @@ def text_of(tags: Mapping[bytes, bytes], name: bytes) -> str:
     return tags.get(name, b"").decode("utf-8", "replace").lower()
 
 
+def domain_of(tags: Mapping[bytes, bytes], name: bytes) -> str:
+    """A domain name, or what stands behind the @ of i=, in A-labels (RFC 8616 §3): U-labels are for people, and for
+    what the signature is over."""
+    text = text_of(tags, name)
+    if name == b"i":
+        text = text.rpartition("@")[2]
+    if text.isascii():
+        return text
+    try:
+        return Domain.parse(text).name
+    except AddressError:
+        raise SignatureFault(f"{name.decode('ascii')}= is no domain name") from None
+
+
 def need(tags: Mapping[bytes, bytes], names: Iterable[bytes]) -> None:
     for name in names:
         if not tags.get(name):
@@ -86,7 +101,7 @@ def need(tags: Mapping[bytes, bytes], names: Iterable[bytes]) -> None:
 
 def key_name(tags: Mapping[bytes, bytes]) -> str:
     """Where the key is published (RFC 6376 §3.6.2.1)."""
-    return f"{text_of(tags, b's')}._domainkey.{text_of(tags, b'd')}"
+    return f"{domain_of(tags, b's')}._domainkey.{domain_of(tags, b'd')}"
 
 
 def names_of(tags: Mapping[bytes, bytes]) -> list[bytes]:
@@ -164,7 +179,7 @@ def public_key(records: KeyRecords, tags: Mapping[bytes, bytes]) -> PublicKey:
     if b"s" in key and not {b"*", b"email"} & set(_words(key[b"s"])):
         raise SignatureFault("the key is not for mail")
     is_strict = b"s" in _words(key.get(b"t", b""))
-    if is_strict and b"@" in tags.get(b"i", b"") and text_of(tags, b"i").rpartition("@")[2] != text_of(tags, b"d"):
+    if is_strict and b"@" in tags.get(b"i", b"") and domain_of(tags, b"i") != domain_of(tags, b"d"):
         raise SignatureFault("the key is for its very domain only")
     return _load(kind, base64_of(key[b"p"]))
 

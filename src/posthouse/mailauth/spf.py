@@ -72,6 +72,10 @@ class _Answer:
     matched: tuple[str, ...] = ()
 
 
+class _Unmatchable(Exception):  # noqa: N818 - an answer
+    """RFC 8616 §4: a local part that is not ASCII cannot be a label, so a term that has it matches nothing."""
+
+
 class _Stop(Exception):  # noqa: N818 - how a term ends the whole check
     def __init__(self, result: SpfResult, reason: str) -> None:
         super().__init__(reason)
@@ -151,14 +155,20 @@ class _Check:
 
     async def _judge(self, record: SpfRecord, domain: str) -> _Answer:
         for directive in record.directives:
-            inner = await self._matches(directive, domain)
+            try:
+                inner = await self._matches(directive, domain)
+            except _Unmatchable:
+                continue
             if inner is not None:
                 reason = f"{directive.text} of {domain} matches"
                 return _Answer(directive.result, reason, domain, record, (directive.text, *inner))
         if record.redirect is None:
             return _Answer(SpfResult.NEUTRAL, f"nothing in the record of {domain} matches", domain, record)
         self._count_term()
-        target = await self._target(record.redirect, domain)
+        try:
+            target = await self._target(record.redirect, domain)
+        except _Unmatchable:
+            raise _Stop(SpfResult.PERMERROR, f"redirect= of {domain}: no valid domain name") from None
         answer = await self.record_of(target)
         if answer.result is SpfResult.NONE:  # §6.1
             raise _Stop(SpfResult.PERMERROR, f"redirect= of {domain}: {answer.reason}")
@@ -213,7 +223,10 @@ class _Check:
     async def _target(self, text: MacroString, domain: str) -> str:
         if not text:
             return domain
-        return expand_name(text, self._facts, domain, await self._name_for(text, domain))
+        name = expand_name(text, self._facts, domain, await self._name_for(text, domain))
+        if not name.isascii():
+            raise _Unmatchable
+        return name
 
     async def _name_for(self, text: MacroString, domain: str) -> str:
         """%{p}: the domain's own name if it is validated, else one within it, else any (§7.3)."""
@@ -277,7 +290,7 @@ class _Check:
             if len(texts) != 1:
                 return ""
             text = parse_macros(texts[0].decode("ascii"), is_explanation=True)
-        except (NameNotFound, ResolverFault, UnicodeDecodeError, SpfSyntaxError):
+        except (NameNotFound, ResolverFault, UnicodeDecodeError, SpfSyntaxError, _Unmatchable):
             return ""
         expanded = expand(text, self._facts, answer.domain, await self._name_for(text, answer.domain))
         return _printable(expanded[:MAX_EXPLANATION])

@@ -37,6 +37,13 @@ class DsnPoster(Protocol):
         """What to run in the unit of work that makes the report true."""
 
 
+class ReportSigning(Protocol):
+    """Whoever signs what this host says in its own name."""
+
+    async def sign(self, letter: bytes, now: float) -> bytes:
+        """The letter with its signatures; as it is where nobody can sign."""
+
+
 @dataclass(frozen=True, slots=True)
 class Notice:
     """What happened to one recipient, to be told if its sender wants to know."""
@@ -77,7 +84,8 @@ def wants(path: ForwardPath, action: Action) -> bool:
 
 
 class Bounce:
-    """Composes reports. `sender` is the address in From: of every report, a postmaster that people can answer."""
+    """Composes reports. `sender` is the address in From: of every report, a postmaster that people can answer;
+    `signing` makes others believe that it is."""
 
     def __init__(
         self,
@@ -88,12 +96,14 @@ class Bounce:
         hostname: str,
         *,
         sender: Address | None = None,
+        signing: ReportSigning | None = None,
     ) -> None:
         self._blobs = blobs
         self._poster = poster
         self._clock = clock
         self._entropy = entropy
         self._hostname = hostname
+        self._signing = signing
         self._sender = sender or parse_address(f"MAILER-DAEMON@{hostname}")
         self.written = 0  # reports prepared since the start, for metrics
 
@@ -113,6 +123,8 @@ class Bounce:
         for action in sorted(wanted):
             original, is_full = await self._original(letter, action)
             octets = compose_dsn(self._report(letter, to, wanted[action], original, is_full=is_full))
+            if self._signing is not None:
+                octets = await self._signing.sign(octets, self._clock.wall())
             postings.append(await self._poster.prepare(octets, to, letter.trace))
             self.written += 1
         return postings

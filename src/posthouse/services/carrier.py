@@ -10,10 +10,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections import deque
-from collections.abc import Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
+from posthouse.mail.envelope import ReversePath
 from posthouse.outcome import (
     SYSTEM_FAULT,
     TOO_MANY_RECIPIENTS,
@@ -84,9 +85,11 @@ class Carrier:
         routing: Routing,
         settler: Settler,
         local: LocalDelivery,
+        return_path: Callable[[ClaimedLetter], Awaitable[ReversePath]] | None = None,
         linger: float = LINGER,
         lease: float = LEASE,
     ) -> None:
+        """`return_path`: under which reverse-path a letter leaves, where that is not its own."""
         self._database = database
         self._blobs = blobs
         self._transport = transport
@@ -94,6 +97,7 @@ class Carrier:
         self._settler = settler
         self._clock = clock
         self._local = local
+        self._return_path = return_path
         self._linger = linger
         self.lease = lease
         self._bad_targets: dict[tuple[str, int], float] = {}  # (address, port) -> monotonic time of its rehabilitation
@@ -398,6 +402,8 @@ class Carrier:
         size = len(letter.prefix) + len(content)
         counters = self._settler.counters
         try:
+            if self._return_path is not None:
+                letter = replace(letter, reverse_path=await self._return_path(letter))
             found = obstacle(connection, letter, job.recipients, size)
             if found is not None:
                 return [replace(found, host=lane.host, address=lane.address)] * len(job.recipients)

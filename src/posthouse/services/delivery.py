@@ -59,6 +59,7 @@ class Origin:
     is_held: bool = False
     verdict: Verdict | None = None
     is_junk: bool = False  # mailboxes here have it among their junk
+    seal: bytes = b""  # what this host has found, signed (ARC), above all else for those to whom it is passed on
 
     @property
     def waits(self) -> bool:
@@ -252,7 +253,7 @@ def _queued_letter(
 ) -> QueuedLetter:
     return QueuedLetter(
         reverse_path=reverse_path,
-        prefix=mark + origin.trace_fields,
+        prefix=origin.seal + mark + origin.trace_fields,
         account=origin.account.id if origin.account else None,
         language=origin.account.language if origin.account else "en",
         message_id=letter.scan.message_id.decode("utf-8", "replace"),

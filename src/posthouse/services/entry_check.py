@@ -32,6 +32,11 @@ class Judgement:
     verdict: Verdict | None = None
     is_junk: bool = False
 
+    @property
+    def results(self) -> bytes:
+        """What the field says, for a seal (RFC 8617 §4.1.1)."""
+        return self.field.partition(b":")[2].strip()
+
 
 class EntryCheck:
     def __init__(self, verifier: Verifier, terms: Terms, metrics: Metrics) -> None:
@@ -44,8 +49,8 @@ class EntryCheck:
     def is_exempt(self, peer: Peer) -> bool:
         return self._verifier.is_exempt(peer)
 
-    def begin(self, client: Client, path: ReversePath) -> LetterCheck | None:
-        return self._verifier.begin(client, path)
+    def begin(self, client: Client, path: ReversePath, *, is_forwarded: bool = False) -> LetterCheck | None:
+        return self._verifier.begin(client, path, is_forwarded=is_forwarded)
 
     def without_claims(self, header: bytes) -> bytes:
         return self._verifier.without_claims(header)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -37,8 +37,9 @@ class Housekeeping:
         workers: Workers,
         store: Store,
         keep_history: float,
+        chores: Sequence[Callable[[], Awaitable[None]]] = (),
     ) -> None:
-        """`folder` takes the snapshots, named by their day."""
+        """`folder` takes the snapshots, named by their day. `chores`: what others want done at every sweep."""
         self._database = database
         self._desk = desk
         self._clock = clock
@@ -48,6 +49,7 @@ class Housekeeping:
         self._workers = workers
         self._store = store
         self._keep_history = keep_history
+        self._chores = tuple(chores)
         self._tasks: list[asyncio.Task[None]] = []
         self._threads_due = -math.inf  # monotonic: the first sweep does it too
         self._log = logger("housekeeping")
@@ -92,11 +94,12 @@ class Housekeeping:
     async def sweep(self) -> None:
         """Forget what its time has passed for. A part that fails is logged, and keeps none of the others from theirs:
         most of all the last one, which makes room on a full disk."""
-        for part in (self._forget_history, self._forget_changes, self._forget_threads, self._give_back):
+        own = (self._forget_history, self._forget_changes, self._forget_threads, self._give_back)
+        for part in (*self._chores, *own):
             try:
                 await part()
             except Exception as fault:
-                self._log.exception("sweep failed", part=part.__name__.lstrip("_"), reason=repr(fault))
+                self._log.exception("sweep failed", part=getattr(part, "__name__", "").lstrip("_"), reason=repr(fault))
 
     async def _forget_history(self) -> None:
         rows = await self._desk.purge(self._keep_history)

@@ -56,6 +56,7 @@ class FinishedLetter:
 
 class IncomingLetter:
     """Collects chunks. `edit_header` may rewrite the header block (submission); `body_listener` sees the body.
+    `foresee` is shown what looks like the header as soon as it is there, while the rest may still be on its way.
 
     `takes_any_header`: a large letter without an empty line in its first SPOOL_ABOVE octets is no reason to refuse it
     (a file of a program that ends lines with LF alone, put into a mailbox by its owner).
@@ -67,11 +68,14 @@ class IncomingLetter:
         *,
         edit_header: Callable[[bytes], bytes] | None = None,
         body_listener: BodyListener | None = None,
+        foresee: Callable[[bytes], None] | None = None,
         takes_any_header: bool = False,
     ) -> None:
         self._blobs = blobs
         self._edit_header = edit_header
         self._body_listener = body_listener
+        self._foresee = foresee
+        self._seen = b""  # the last three octets in which the empty line may begin
         self._takes_any_header = takes_any_header
         self._header_is_open = False  # the empty line is still to come, if there is one
         self._chunks: list[bytes] = []
@@ -89,6 +93,8 @@ class IncomingLetter:
         if self._spool is None:
             self._chunks.append(chunk)
             self._held += len(chunk)
+            if self._foresee is not None:
+                self._look_ahead(chunk)
             if self._held > SPOOL_ABOVE:
                 await self._start_spool()
             elif len(self._chunks) > MAX_PIECES:
@@ -99,6 +105,17 @@ class IncomingLetter:
         if self._body_listener is not None:
             self._body_listener.update(chunk)
         await self._write(chunk)
+
+    def _look_ahead(self, chunk: bytes) -> None:
+        assert self._foresee is not None
+        known = self._seen
+        found = (known + chunk).find(b"\r\n\r\n")
+        if found < 0:
+            self._seen = (known + chunk[-3:])[-3:]
+            return
+        end = self._held - len(chunk) - len(known) + found + 4
+        self._foresee(b"".join(self._chunks)[:end])
+        self._foresee = None
 
     async def spool(self) -> None:
         """Put what is held into the spool, however little it is: other letters wait for the same unit of work."""

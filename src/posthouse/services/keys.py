@@ -7,7 +7,7 @@ A domain gets an RSA key (which everybody verifies) and an Ed25519 key (RFC 8463
 from __future__ import annotations
 
 from base64 import b64encode
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from datetime import UTC, datetime
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -18,7 +18,7 @@ from posthouse.ports import Change, ChangeBus, Database, Entropy, Workers
 from posthouse.services.bounded import Bounded
 from posthouse.services.directory import TOPIC
 from posthouse.store import keys
-from posthouse.store.keys import Algorithm, DkimKey, NewKey
+from posthouse.store.keys import Algorithm, DkimKey, KeyState, NewKey
 from posthouse.store.sealing import NONCE_OCTETS, SecretKey
 
 RSA_BITS = 2048  # RFC 8301 §3.2 asks signers for at least this; longer keys do not fit into a DNS answer over UDP
@@ -56,12 +56,13 @@ class DomainKeys:
     def close(self) -> None:
         self._unsubscribe()
 
-    async def make(self, now: float) -> list[NewKey]:
-        """New keys, one per algorithm, to be stored with `store.keys.add_key`. `now` names their selectors."""
+    async def make(self, now: float, *, taken: Collection[str] = (), prefix: str = "ph") -> list[NewKey]:
+        """New keys, one per algorithm, to be stored with `store.keys.add_key`. `now` names their selectors, which are
+        none of those `taken`."""
         month = datetime.fromtimestamp(now, UTC).strftime("%Y%m")
         made = []
         for algorithm in self._algorithms:
-            selector, nonce = f"ph{month}-{algorithm}", self._entropy.octets(NONCE_OCTETS)
+            selector, nonce = _selector(f"{prefix}{month}", algorithm, taken), self._entropy.octets(NONCE_OCTETS)
             if algorithm == "rsa":
                 private, public = await self._workers.run(self._make_rsa, pool="hash")
             else:
@@ -82,9 +83,10 @@ class DomainKeys:
         return known
 
     async def records(self, domain: str) -> list[tuple[str, str]]:
-        """(name, value) of the TXT records that publish a domain's keys, retired ones among them."""
-        found = await self._database.read(lambda reader: keys.list_keys(reader, self._key, domain))
-        return [(each.record_name, each.record) for each in found]
+        """(name, value) of the TXT records that publish a domain's keys (or the host's own, by its name): of those that
+        sign, will sign, or have signed lately."""
+        found = await self._database.read(lambda reader: keys.infos(reader, domain))
+        return [(each.record_name, each.record) for each in found if each.state is not KeyState.WITHDRAWN]
 
     def _make_rsa(self) -> tuple[bytes, str]:
         key = self._rsa()
@@ -96,6 +98,15 @@ class DomainKeys:
     def _forget(self, _change: Change) -> None:
         self._changes += 1
         self._cache.clear()
+
+
+def _selector(start: str, algorithm: Algorithm, taken: Collection[str]) -> str:
+    """`ph202611-rsa`, and where the month has one already `ph202611-2-rsa`."""
+    selector, number = f"{start}-{algorithm}", 1
+    while selector in taken:
+        number += 1
+        selector = f"{start}-{number}-{algorithm}"
+    return selector
 
 
 def _make_ed25519(seed: bytes) -> tuple[bytes, str]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from posthouse.mail.address import Address
 from posthouse.mail.envelope import ForwardPath, ReversePath
 from posthouse.mail.header import HeaderScan
 from posthouse.mail.trace import Hop, is_looping, received, was_delivered_to
@@ -17,11 +18,13 @@ from posthouse.services.acceptance import Acceptance
 from posthouse.services.delivery import Origin
 from posthouse.services.directory import Directory, Resolution
 from posthouse.services.entry_check import EntryCheck, Judgement
+from posthouse.services.forwarding import Forwarding
 from posthouse.services.guard import place_of
+from posthouse.services.host_signing import HostSigning
 from posthouse.services.incoming import IncomingLetter
 from posthouse.services.limits import RateLimit
 from posthouse.services.transaction import Client, MailTransaction, Receipt, Recipient
-from posthouse.services.verification import LetterCheck
+from posthouse.services.verification import Custody, LetterCheck
 
 REFUSED_BECAUSE: dict[tuple[int, ...], str] = {
     (4, 2, 2): "That mailbox is full, try again later",
@@ -48,9 +51,12 @@ class Reception:
         is_full: Callable[[], bool],
         kind: str = "mx",
         entry_check: EntryCheck | None = None,
+        forwarding: Forwarding | None = None,
+        host_signing: HostSigning | None = None,
     ) -> None:
         """`rate` counts letters per peer's place; `kind` is for the metrics. `entry_check`: of what comes from other
-        servers; None for a neighbour, whose word on a letter is taken."""
+        servers; None for a neighbour, whose word on a letter is taken. `forwarding` knows rewritten senders,
+        `host_signing` seals what was checked and is passed on."""
         self.directory = directory
         self.acceptance = acceptance
         self.kind = kind
@@ -59,6 +65,8 @@ class Reception:
         self.hostname = hostname
         self.max_received = max_received
         self.entry_check = entry_check
+        self.forwarding = forwarding
+        self.host_signing = host_signing
         self._rate = rate
         self._is_full = is_full
         self._letters = 0
@@ -81,7 +89,7 @@ class _Arrival(MailTransaction):
         self._check: LetterCheck | None = None
 
     async def admit(self, path: ForwardPath) -> Recipient:
-        resolution = await self._office.directory.resolve(path.address)
+        resolution = await self._resolve(path.address)
         if not resolution.domain_is_local:
             raise Refusal(NOT_AUTHORIZED, "Relaying denied: that domain is not served here")
         if resolution.status is not None:
@@ -89,14 +97,22 @@ class _Arrival(MailTransaction):
         await check_room(self._office.acceptance, resolution, self.reverse_path.size)
         return Recipient(path, resolution)
 
+    async def _resolve(self, address: Address) -> Resolution:
+        """Raises Refusal."""
+        forwarding = self._office.forwarding
+        back = None if forwarding is None else await forwarding.resolve(address, self.reverse_path)
+        return await self._office.directory.resolve(address) if back is None else back
+
     def incoming(self) -> IncomingLetter:
         blobs, entry_check = self._office.blobs, self._office.entry_check
         if entry_check is None or entry_check.is_exempt(self.client.peer):
             return IncomingLetter(blobs)
-        self._check = entry_check.begin(self.client, self.reverse_path)
+        is_forwarded = any(recipient.resolution.remote for recipient in self.recipients)
+        self._check = entry_check.begin(self.client, self.reverse_path, is_forwarded=is_forwarded)
         if self._check is None:
             return IncomingLetter(blobs, edit_header=entry_check.without_claims)
-        return IncomingLetter(blobs, edit_header=self._check.read_header, body_listener=self._check)
+        check = self._check
+        return IncomingLetter(blobs, edit_header=check.read_header, body_listener=check, foresee=check.foresee)
 
     async def discard(self) -> None:
         try:
@@ -121,7 +137,7 @@ class _Arrival(MailTransaction):
             raise Refusal(BAD_CONTENT, "The header begins with a blank")
         if is_looping(letter.scan, self._office.max_received) or self._came_back(letter.scan):
             raise Refusal(ROUTING_LOOP, "Too many hops: the letter goes in a circle")
-        judgement = await self._judge()
+        judgement, custody = await self._judge()
         now = self._office.clock.wall()
         fields = judgement.field + received_field(self, self._office.hostname, self._trace, now, judgement.peer_name)
         if letter.lacks_header:
@@ -133,16 +149,24 @@ class _Arrival(MailTransaction):
             source=source_of(self.client),
             verdict=judgement.verdict,
             is_junk=judgement.is_junk,
+            seal=await self._seal(custody, judgement, now),
         )
         await self._office.acceptance.accept(letter, self.reverse_path, self.recipients, origin, self._office.kind)
         return Receipt(self._trace)
 
-    async def _judge(self) -> Judgement:
+    async def _judge(self) -> tuple[Judgement, Custody | None]:
         """Raises Refusal."""
         if self._check is None:
-            return UNCHECKED
+            return UNCHECKED, None
         assert self._office.entry_check is not None
-        return self._office.entry_check.judge(await self._check.findings(), self._trace)
+        found = await self._check.findings()
+        return self._office.entry_check.judge(found, self._trace), found.custody
+
+    async def _seal(self, custody: Custody | None, judgement: Judgement, now: float) -> bytes:
+        """For those to whom the letter is passed on. Where nothing was checked there is nothing to vouch for."""
+        if custody is None or self._office.host_signing is None:
+            return b""
+        return await self._office.host_signing.seal(custody, judgement.results, now)
 
     def _came_back(self, scan: HeaderScan) -> bool:
         """Whether all that it is here for is to be sent on once more (`Delivery.plan` writes the Delivered-To)."""

@@ -27,8 +27,12 @@ class Signing:
 
     async def sign(self, domain: Domain, header: bytes, body: BodyHash, now: float) -> bytes:
         """The DKIM-Signature fields for a letter of this domain, each ending in CRLF; b"" without keys."""
-        fields = b""
-        for key in await self._keys.active(domain.name):
+        return b"".join([signer.sign(header, body, now) for signer in await self.signers(domain.name)])
+
+    async def signers(self, domain: str) -> list[DkimSigner]:
+        """What signs for a domain, the oldest key first."""
+        found = []
+        for key in await self._keys.active(domain):
             signer = self._signers.get(key.id)
             if signer is None:
                 try:
@@ -37,5 +41,5 @@ class Signing:
                     self._log.error("key not usable", domain=key.domain, selector=key.selector, reason=str(error))
                     continue
                 self._signers.put(key.id, signer)
-            fields += signer.sign(header, body, now)
-        return fields
+            found.append(signer)
+        return found

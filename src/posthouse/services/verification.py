@@ -17,11 +17,13 @@ from posthouse.mail.envelope import ReversePath
 from posthouse.mail.header import scan_header
 from posthouse.mailauth.arc import ArcCheck, Chain, ChainResult
 from posthouse.mailauth.author import Authors, authors_of
+from posthouse.mailauth.canonical import RELAXED, BodyHash
 from posthouse.mailauth.dkim_verify import DkimCheck, Verification
 from posthouse.mailauth.dmarc import DmarcResult, DmarcVerdict, judge_authors
 from posthouse.mailauth.iprev import IprevResult, IprevVerdict, check_iprev
 from posthouse.mailauth.organization import TreeWalk
 from posthouse.mailauth.results import remove_claimed
+from posthouse.mailauth.signatures import BodyForm
 from posthouse.mailauth.spf import SpfResult, SpfVerdict, check_hello, check_mail_from
 from posthouse.ports import Clock, IPAddress, MxRecord, NameNotFound, Peer, Resolver, ResolverFault
 from posthouse.services.transaction import Client
@@ -35,9 +37,20 @@ T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
+class Custody:
+    """What a seal needs of a letter that is passed on: its header as it came, the hash of its body in relaxed form, the
+    chain so far and how to read it."""
+
+    header: bytes
+    body: BodyHash
+    check: ArcCheck
+    chain: Chain
+
+
+@dataclass(frozen=True, slots=True)
 class Findings:
     """All that was found about one letter. `dmarc` has the verdict to act on first. `voucher`: a trusted sealer that
-    has seen the author pass where DMARC fails now, "" without."""
+    has seen the author pass where DMARC fails now, "" without. `custody`: of a letter that is passed on."""
 
     address: IPAddress
     spf: SpfVerdict
@@ -48,6 +61,7 @@ class Findings:
     from_fields: int
     dmarc: tuple[DmarcVerdict, ...]
     voucher: str = ""
+    custody: Custody | None = None
 
 
 class Verifier:
@@ -77,7 +91,7 @@ class Verifier:
         """A program of this machine: it is trusted, and whom it got the letter from nobody can see."""
         return peer.address == "unix" or (peer.is_loopback and not self._includes_loopback)
 
-    def begin(self, client: Client, path: ReversePath) -> LetterCheck | None:
+    def begin(self, client: Client, path: ReversePath, *, is_forwarded: bool = False) -> LetterCheck | None:
         """When the content begins. None: nothing is checked."""
         if not self._is_on:
             return None
@@ -89,6 +103,7 @@ class Verifier:
             receiver=self._hostname,
             own=self._own,
             trusted=self._trusted,
+            is_forwarded=is_forwarded,
         )
 
     def without_claims(self, header: bytes) -> bytes:
@@ -109,6 +124,7 @@ class LetterCheck:
         receiver: str,
         own: Sequence[str],
         trusted: Collection[str],
+        is_forwarded: bool = False,
     ) -> None:
         self._tasks: set[asyncio.Task[Any]] = set()
         self._dns = _LetterDns(resolver, self._tasks)
@@ -123,30 +139,46 @@ class LetterCheck:
         self._arc = ArcCheck(b"")
         self._authors = Authors((), "the letter has no From field")
         self._from_fields = 0
+        self._is_forwarded = is_forwarded
+        self._header = b""
+        self._relaxed: BodyHash | None = None  # of a letter that is passed on, where no signature has it made already
         self._keys: dict[str, asyncio.Task[list[bytes]]] = {}
         self._spf = self._spawn(self._check_spf())
         self._iprev = self._spawn(check_iprev(self._dns, self._address))
 
+    def foresee(self, header: bytes) -> None:
+        """What looks like the header, while the rest of a small letter may still be coming: DNS is asked meanwhile."""
+        self._read(header)
+
     def read_header(self, header: bytes) -> bytes:
         """Look at the header as it came, begin to ask for what it needs, and return it without what others have
         written in our name."""
+        if header != self._header:
+            self._read(header)
+        return remove_claimed(header, self._own)
+
+    def _read(self, header: bytes) -> None:
         self._dkim = DkimCheck(header, now=self._now)
         self._arc = ArcCheck(header)
+        self._header = header
+        self._relaxed = BodyHash() if self._is_forwarded and self._shared_hash() is None else None
         scan = scan_header(header)
         self._authors = authors_of(scan)
         self._from_fields = scan.count(b"from")
+        self._keys.clear()
         for name in (*self._dkim.key_names, *self._arc.key_names):
             self._keys[name] = self._dns.ask(name)
         for domain in self._authors.domains:
             # Its answers are kept for the judgement; what went wrong comes up there again.
             self._spawn(TreeWalk(self._dns).policy_for(domain))
-        return remove_claimed(header, self._own)
 
     def update(self, chunk: bytes) -> None:
         """Of the body, behind the empty line."""
         self._dkim.update(chunk)
         if self._arc.has_chain:
             self._arc.update(chunk)
+        if self._relaxed is not None:
+            self._relaxed.update(chunk)
 
     async def findings(self) -> Findings:
         """After the whole letter."""
@@ -172,6 +204,7 @@ class LetterCheck:
             self._from_fields,
             dmarc,
             self._voucher(chain, dmarc),
+            self._custody(chain),
         )
 
     async def close(self) -> None:
@@ -202,6 +235,14 @@ class LetterCheck:
         return await check_mail_from(
             self._dns, self._address, self._sender, self._hello, receiver=self._receiver, now=self._now
         )
+
+    def _shared_hash(self) -> BodyHash | None:
+        """Of the whole body in relaxed form, where a signature is over that."""
+        return self._dkim.hashes.get(_WHOLE) or self._arc.hashes.get(_WHOLE)
+
+    def _custody(self, chain: Chain) -> Custody | None:
+        body = self._shared_hash() or self._relaxed
+        return Custody(self._header, body, self._arc, chain) if self._is_forwarded and body is not None else None
 
     def _voucher(self, chain: Chain, dmarc: Sequence[DmarcVerdict]) -> str:
         """Trusted sealers are looked at from the newest on, up to the first that is not: whoever comes before may
@@ -257,6 +298,7 @@ class _LetterDns:
         return await self._resolver.names(address)
 
 
+_WHOLE = BodyForm(RELAXED)
 _LATE = f"no result in {MAX_WAIT:.0f} seconds"
 
 

@@ -60,6 +60,18 @@ def by_queue_id(reader: Reader, queue_id: int, now: float) -> LetterStory | None
     return None if known is None else _finished_story(reader, known)
 
 
+def reverse_path(reader: Reader, letter: int) -> str | None:
+    """Of a letter by its id in the queue or in history; "" is the null reverse-path, None: it is known no more."""
+    for sql in (
+        "SELECT reverse_path FROM queue_letter WHERE id = :letter",
+        "SELECT reverse_path FROM history WHERE id = :letter",
+    ):
+        row = reader.row(sql, letter=letter)
+        if row is not None:
+            return str(row[0])
+    return None
+
+
 def trace(
     reader: Reader,
     what: str,

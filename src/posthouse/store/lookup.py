@@ -85,6 +85,12 @@ def find_domain(reader: Reader, name: str) -> LocalDomain | None:
     return None if row is None else LocalDomain(*row)
 
 
+def domain_id(reader: Reader, name: str) -> int | None:
+    """Of exactly this domain, also if it is another name of one."""
+    row = reader.row("SELECT id FROM domain WHERE name = :name", name=name)
+    return None if row is None else int(row[0])
+
+
 def find_account(reader: Reader, address: Address) -> Account | None:
     """The account that has exactly this address (also under a domain alias), active or not."""
     domain = find_domain(reader, address.domain.name)

@@ -132,7 +132,7 @@ RULES: tuple[Rule, ...] = (
     Rule(
         "dkim_key",
         "id",
-        _NOT + "domain WHERE domain.id = dkim_key.domain)",
+        "dkim_key.domain IS NOT NULL AND " + _NOT + "domain WHERE domain.id = dkim_key.domain)",
         "is the key of no domain",
         "nothing: it is left over",
         run("DELETE FROM dkim_key WHERE id = :id"),

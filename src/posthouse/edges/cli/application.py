@@ -14,6 +14,7 @@ from posthouse.edges.cli import (
     backup,
     checking,
     domains,
+    keys,
     process,
     queue,
     rebuilding,
@@ -53,6 +54,7 @@ app.command("init")(process.init)
 app.command("serve")(process.serve)
 app.command("demo")(process.demo)
 app.add_typer(domains.app, name="domain")
+domains.app.add_typer(keys.app, name="keys")
 app.add_typer(aliases.app, name="alias")
 app.add_typer(accounts.app, name="account")
 app.add_typer(shares.app, name="share")

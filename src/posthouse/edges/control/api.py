@@ -29,11 +29,13 @@ from posthouse.services.administration import Administration
 from posthouse.services.backups import Backups
 from posthouse.services.checkup import Checkup
 from posthouse.services.dns_records import DnsRecord, wanted_records, zone_text
+from posthouse.services.key_rotation import KeyRotation
 from posthouse.services.keys import DomainKeys
 from posthouse.services.letterbox import Letterbox, NewLetter
 from posthouse.services.mailbox.shares import WORDS, Shares
 from posthouse.services.queue_desk import QueueDesk
 from posthouse.store.directory import said
+from posthouse.store.keys import KeyInfo
 from posthouse.store.queue_admin import PAGE, Selection
 from posthouse.telemetry import logger
 
@@ -52,6 +54,7 @@ class Office:
 
     administration: Administration
     domain_keys: DomainKeys
+    key_rotation: KeyRotation
     queue_desk: QueueDesk
     checkup: Checkup
     letterbox: Letterbox
@@ -80,6 +83,8 @@ def control_app(office: Office) -> Starlette:
             _route("/v1/domains/{name}", DELETE=api.remove_domain),
             _route("/v1/domains/{name}/catch-all", PUT=api.set_catch_all),
             _route("/v1/domains/{name}/dns", GET=api.dns),
+            _route("/v1/domains/{name}/keys", GET=api.list_keys, POST=api.act_on_keys),
+            _route("/v1/domains/{name}/keys/{selector}", DELETE=api.remove_key),
             _route("/v1/accounts", GET=api.list_accounts, POST=api.add_account),
             _route(account + "/addresses", POST=api.add_address),
             _route(account + "/addresses/{extra:path}", DELETE=api.remove_address),
@@ -164,6 +169,7 @@ class _Api:
         findings = await checkup.machine()
         if domain:
             findings += await checkup.domain(await self._records(domain))
+            findings += await self._office.key_rotation.findings(_domain_name(domain))
         if store:
             findings += await checkup.store()
         return findings
@@ -198,11 +204,30 @@ class _Api:
         lines = [{**wire.plain(each), "zone_line": each.zone_line()} for each in records]
         return {"records": lines, "zone": zone_text(domain, self._office.hostname, records)}
 
+    async def list_keys(self, request: Request) -> Any:
+        found = await self._office.key_rotation.keys_of(_domain_name(request.path_params["name"]))
+        return [_key(each) for each in found]
+
+    async def act_on_keys(self, request: Request) -> Any:
+        """Make the next keys, or let the waiting ones sign now."""
+        body = await self._body(request, bodies.KeyAction)
+        rotation, name = self._office.key_rotation, _domain_name(request.path_params["name"])
+        match body.action:
+            case "rotate":
+                return [_key(each) for each in await rotation.rotate(name)]
+            case "activate":
+                return [_key(each) for each in await rotation.activate(name, unseen=body.unseen)]
+            case unknown:
+                assert_never(unknown)
+
+    async def remove_key(self, request: Request) -> Any:
+        await self._office.key_rotation.remove(
+            _domain_name(request.path_params["name"]), request.path_params["selector"]
+        )
+        return {}
+
     async def _records(self, text: str) -> list[DnsRecord]:
-        try:
-            domain = Domain.parse(text).name
-        except AddressError as error:
-            raise BadRequest(f"{text}: {error}") from None
+        domain = _domain_name(text)
         if domain not in {row.name for row in await self._admin.list_domains()}:
             raise Refusal(BAD_DOMAIN, f"the domain {said(domain)} is not served here; `posthouse domain add` adds it")
         office = self._office
@@ -388,6 +413,18 @@ class _Api:
     async def end_backup(self, request: Request) -> Any:
         await self._office.backups.end(_id(request.path_params["hold"]))
         return {}
+
+
+def _key(each: KeyInfo) -> dict[str, Any]:
+    record = DnsRecord(each.record_name, "TXT", each.record, "")
+    return {**wire.plain(each), "record_name": each.record_name, "zone_line": record.zone_line()}
+
+
+def _domain_name(text: str) -> str:
+    try:
+        return Domain.parse(text).name
+    except AddressError as error:
+        raise BadRequest(f"{text}: {error}") from None
 
 
 async def _read(request: Request, limit: int) -> bytes:

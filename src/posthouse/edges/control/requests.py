@@ -25,6 +25,13 @@ class CatchAll(Body):
     target: str | None
 
 
+class KeyAction(Body):
+    """`unseen`: with "activate", also keys whose records DNS does not show."""
+
+    action: Literal["rotate", "activate"]
+    unseen: bool = False
+
+
 class NewAccount(Body):
     """`password` or another server's `password_hash`; with neither nobody can log in yet. `quota` in octets."""
 

@@ -1,0 +1,269 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Letters that aliases pass on: under which reverse-path they leave, what is sealed about them, what comes back."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import AsyncIterator, Callable
+from dataclasses import replace
+from typing import Any
+
+import dkim
+import pytest
+
+from posthouse.composing.ground import real_machine
+from posthouse.config import Settings
+from posthouse.mail.header import scan_header
+from posthouse.mail.srs import DAY, MAX_AGE
+from posthouse.mailauth.arc import ArcCheck, Chain
+from posthouse.mailauth.dkim_verify import verify
+from tests.fakes import FakeResolver
+from tests.mailauth.sender import compose, publish, sealed, signed
+from tests.system.post import HOSTNAME, Post, settings
+from tests.system.sink import Sink
+
+SENDER = "a@author.test"
+GOOD = signed(compose(SENDER), "author.test")
+AWAY = "away@bob.test"  # stands for bob@elsewhere.test
+SRS = re.compile(r"MAIL FROM:<(SRS0=[a-z2-7]{8}=[a-z2-7]{2}=author\.test=a@mail\.example\.test)>")
+
+
+class Moved:
+    """The machine's clock, so many days later."""
+
+    def __init__(self) -> None:
+        self._clock = real_machine().clock
+        self.days = 0.0
+
+    def wall(self) -> float:
+        return self._clock.wall() + self.days * DAY
+
+    def monotonic(self) -> float:
+        return self._clock.monotonic()
+
+
+@pytest.fixture
+async def sink() -> AsyncIterator[Sink]:
+    async with Sink() as sink:
+        yield sink
+
+
+@pytest.fixture
+def dns() -> FakeResolver:
+    dns = FakeResolver()
+    dns.host("client.example.test", "127.0.0.1")
+    for domain in ("author.test", "lists.test"):
+        publish(dns, domain, spf=b"v=spf1 ip4:127.0.0.1 -all")
+    return dns
+
+
+@pytest.fixture
+def serve(opener: Callable[..., Any], sink: Sink, dns: FakeResolver) -> Callable[..., Any]:
+    async def serve(*, checks: bool = True, **sections: Any) -> Post:
+        routes = dict.fromkeys(("elsewhere.test", "author.test"), f"127.0.0.1:{sink.port}")
+        post: Post = await opener(
+            resolver=dns, routes=routes, authentication={"loopback": checks}, queue={"retry": ["1s"]}, **sections
+        )
+        await post.house.key_rotation.activate(HOSTNAME, unseen=True)
+        for name, value in await post.house.domain_keys.records(HOSTNAME):
+            dns.text(name, value.encode())
+        return post
+
+    return serve
+
+
+async def send(post: Post, content: bytes, *recipients: str, sender: str = SENDER) -> str:
+    async with await post.smtp() as wire:
+        return await wire.letter(sender, list(recipients) or [AWAY], content)
+
+
+async def passed_on(sink: Sink, count: int = 1) -> bytes:
+    await sink.wait_for(lambda: len(sink.letters) >= count)
+    return sink.letters[count - 1]
+
+
+def chain_of(letter: bytes, dns: FakeResolver) -> Chain:
+    header, _, body = letter.partition(b"\r\n\r\n")
+    check = ArcCheck(header + b"\r\n")
+    check.update(body)
+    return check.judge({name: b"".join(dns.text_records[name]) for name in check.key_names})
+
+
+def rewritten(sink: Sink) -> str:
+    found = SRS.fullmatch(sink.senders[0])
+    assert found is not None, sink.senders
+    return found[1]
+
+
+async def test_it_leaves_under_an_address_of_ours_and_sealed(
+    serve: Callable[..., Any], sink: Sink, dns: FakeResolver
+) -> None:
+    post = await serve()
+    assert (await send(post, GOOD)).startswith("250")
+    letter = await passed_on(sink)
+    assert rewritten(sink)
+    assert sink.recipients == ["RCPT TO:<bob@elsewhere.test>"]
+    assert letter.endswith(GOOD), "an octet of the letter was changed"
+    names = re.findall(rb"^([A-Za-z-]+):", letter.removesuffix(GOOD), re.MULTILINE)
+    assert names == [
+        b"ARC-Seal",
+        b"ARC-Message-Signature",
+        b"ARC-Authentication-Results",
+        b"Delivered-To",
+        b"Authentication-Results",
+        b"Received",
+    ]
+    chain = chain_of(letter, dns)
+    assert (chain.result, chain.count, chain.sealers) == ("pass", 1, (HOSTNAME,))
+    (told,) = scan_header(letter).raw(b"arc-authentication-results")
+    assert b"i=1; mail.example.test;" in told
+    assert b"dmarc=pass" in told
+    result, *_ = dkim.arc_verify(letter, dnsfunc=lambda name, timeout: _text(dns, name))
+    assert result == dkim.CV_Pass
+
+
+def _text(dns: FakeResolver, name: bytes) -> bytes:
+    return b"".join(dns.text_records.get(name.decode().removesuffix("."), []))
+
+
+async def test_a_chain_goes_on(serve: Callable[..., Any], sink: Sink, dns: FakeResolver) -> None:
+    post = await serve()
+    before = sealed(signed(compose(SENDER), "author.test"), "lists.test", b"lists.test; dmarc=pass")
+    assert (await send(post, before, sender="owner@lists.test")).startswith("250")
+    chain = chain_of(await passed_on(sink), dns)
+    assert (chain.result, chain.sealers, chain.oldest_pass) == ("pass", ("lists.test", HOSTNAME), 0)
+
+
+async def test_a_broken_chain_is_sealed_as_broken_once(
+    serve: Callable[..., Any], sink: Sink, dns: FakeResolver
+) -> None:
+    post = await serve()
+    before = sealed(compose(SENDER), "lists.test", b"lists.test; dmarc=pass").replace(b"you?", b"I?")
+    await send(post, before)
+    letter = await passed_on(sink)
+    assert b"cv=fail" in scan_header(letter).raw(b"arc-seal")[0]
+    await send(post, letter)  # with our Delivered-To it has been here
+    await send(post, letter.replace(b"Delivered-To", b"X-Was"))
+    assert scan_header(await passed_on(sink, 2)).count(b"arc-seal") == 2
+
+
+@pytest.mark.parametrize("size", [10, 400_000])
+async def test_a_body_without_a_relaxed_signature_is_hashed_for_the_seal(
+    serve: Callable[..., Any], sink: Sink, dns: FakeResolver, size: int
+) -> None:
+    post = await serve()
+    letter = compose(SENDER, body=b"a  line \r\n" * (size // 10) + b"\r\n\r\n")
+    assert (await send(post, letter, AWAY, "bob@bob.test")).startswith("250")
+    assert chain_of(await passed_on(sink), dns).result == "pass"
+    (here,) = await post.letters("bob@bob.test")
+    assert b"ARC-Seal" not in here
+
+
+async def test_a_report_about_it_goes_back_to_the_sender(serve: Callable[..., Any], sink: Sink) -> None:
+    post = await serve()
+    await send(post, GOOD)
+    await passed_on(sink)
+    back, report = rewritten(sink), compose("mailer-daemon@elsewhere.test")
+    assert (await send(post, report, back.lower(), sender="")).startswith("250")
+    assert (await passed_on(sink, 2)).endswith(report)
+    assert sink.senders[1] == "MAIL FROM:<>"
+    assert sink.recipients[1] == "RCPT TO:<a@author.test>"
+
+
+async def test_nothing_else_comes_through_that_address(serve: Callable[..., Any], sink: Sink) -> None:
+    clock = Moved()
+    post = await serve(machine=replace(real_machine(), clock=clock))
+    await send(post, GOOD)
+    await passed_on(sink)
+    back = rewritten(sink)
+    async with await post.smtp() as wire:
+        for sender, recipient, answer in (
+            ("spam@author.test", back, "550 5.7.1 That address takes only reports"),
+            ("", back.replace("author", "victim"), "550 5.1.1 No such mailbox here: that address was not made here"),
+            ("", back.replace("=a@", "=b@"), "550 5.1.1"),
+            ("", back.replace("mail.example.test", "victim.test"), "550 5.7.1 Relaying denied"),
+            ("", "SRS0=aaaaaaaa=aa=victim.test=a@mail.example.test", "550 5.1.1"),
+            ("", "SRS1=aaaaaaaaaa=victim.test==a=b=c=d@mail.example.test", "550 5.1.1"),
+            ("", "SRS0=nonsense@mail.example.test", "550 5.1.1"),
+        ):
+            await wire.ask(f"MAIL FROM:<{sender}>")
+            assert (await wire.ask(f"RCPT TO:<{recipient}>")).startswith(answer), recipient
+            await wire.ask("RSET")
+        clock.days = MAX_AGE + 1
+        await wire.ask("MAIL FROM:<>")
+        assert (await wire.ask(f"RCPT TO:<{back}>")).startswith("550 5.1.1 No such mailbox here: that address has exp")
+
+
+async def test_a_long_sender_is_found_by_the_letter(serve: Callable[..., Any], sink: Sink, dns: FakeResolver) -> None:
+    post = await serve()
+    long = "bounces-" + "x" * 50 + "@author.test"
+    await send(post, GOOD, sender=long)
+    await passed_on(sink)
+    found = re.fullmatch(r"MAIL FROM:<(SRS0=[a-z2-7]{8}=[a-z2-7]{2}==[a-z2-7]+@mail\.example\.test)>", sink.senders[0])
+    assert found is not None
+    assert len(found[1].partition("@")[0]) <= 64
+    assert (await send(post, compose("m@x.test"), found[1], sender="")).startswith("250")
+    await passed_on(sink, 2)
+    assert sink.recipients[1] == f"RCPT TO:<{long}>"
+
+
+async def test_a_refusal_is_told_to_the_sender_himself_and_signed(
+    serve: Callable[..., Any], sink: Sink, dns: FakeResolver
+) -> None:
+    answers = iter(["reject", ""])
+    sink._manner = lambda: next(answers)
+    post = await serve()
+    await send(post, GOOD)
+    report = await passed_on(sink)
+    assert sink.senders[1] == "MAIL FROM:<>"
+    assert sink.recipients[1] == "RCPT TO:<a@author.test>"
+    assert b"SRS0" not in report
+    header, _, body = report.partition(b"\r\n\r\n")
+    found = verify(header + b"\r\n", body, lambda name: b"".join(dns.text_records.get(name, [])))
+    assert [(each.result, each.domain) for each in found] == [("pass", HOSTNAME), ("pass", HOSTNAME)]
+    assert scan_header(report).get(b"from").endswith(b"<MAILER-DAEMON@mail.example.test>")
+
+
+async def test_what_was_not_checked_is_not_sealed(serve: Callable[..., Any], sink: Sink) -> None:
+    post = await serve(checks=False)
+    await send(post, GOOD)
+    letter = await passed_on(sink)
+    assert rewritten(sink)
+    assert letter.endswith(GOOD)
+    assert b"ARC-Seal" not in letter
+
+
+async def test_own_senders_stay_as_they_are(serve: Callable[..., Any], sink: Sink) -> None:
+    post = await serve()
+    async with await post.submission() as wire:
+        assert (await wire.letter("alice@alice.test", [AWAY], compose("alice@alice.test"))).startswith("250")
+    letter = await passed_on(sink)
+    assert sink.senders == ["MAIL FROM:<alice@alice.test>"]
+    assert b"ARC-Seal" not in letter
+    assert b"d=alice.test" in letter
+
+
+async def test_it_can_be_switched_off_while_serving_and_old_addresses_still_lead_back(
+    serve: Callable[..., Any], sink: Sink
+) -> None:
+    post = await serve()
+    await send(post, GOOD)
+    await passed_on(sink)
+    routes = dict.fromkeys(("elsewhere.test", "author.test"), f"127.0.0.1:{sink.port}")
+    changed: Settings = settings(routes=routes, authentication={"loopback": False}, forwarding={"srs": False})
+    post.server.reload(changed)
+    await send(post, GOOD)
+    letter = await passed_on(sink, 2)
+    assert sink.senders[1] == "MAIL FROM:<a@author.test>"
+    assert b"Authentication-Results" not in letter, "[authentication] is not taken over"
+    assert (await send(post, compose("m@x.test"), rewritten(sink), sender="")).startswith("250")
+
+
+async def test_another_domain_may_take_what_comes_back(serve: Callable[..., Any], sink: Sink) -> None:
+    post = await serve(forwarding={"domain": "returns.test"})
+    await send(post, GOOD)
+    await passed_on(sink)
+    back = sink.senders[0].removeprefix("MAIL FROM:<").removesuffix(">")
+    assert back.endswith("@returns.test")
+    assert (await send(post, compose("m@x.test"), back, sender="")).startswith("250")
+    assert (await send(post, compose("m@x.test"), "x@returns.test", sender="")).startswith("550 5.7.1")
