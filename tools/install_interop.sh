@@ -11,8 +11,9 @@ clients="swaks libnet-ssleay-perl libauthen-sasl-perl curl fetchmail mpop getmai
 imap_clients="isync offlineimap3 alpine thunderbird python3-venv"
 databases="postgresql"
 # Who checks letters, and the DNS of the tests: unbound validates what BIND serves, signed with BIND's tools.
-trust="opendkim opendmarc unbound bind9 bind9-utils openssl"
-wanted="$servers $clients $imap_clients $databases $trust"
+trust="opendkim opendmarc unbound bind9 bind9-utils bind9-dnsutils openssl"
+authorities="pebble"
+wanted="$servers $clients $imap_clients $databases $trust $authorities"
 [ "${1:-}" = bench ] && wanted="$servers isync python3-venv opendkim opendmarc unbound"
 # Node.js is Debian's unless there is one already, which Debian's npm package could exclude.
 command -v npm > /dev/null || wanted="$wanted nodejs npm"

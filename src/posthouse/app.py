@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from posthouse.composing.certificates import check_issuance, open_issuance
 from posthouse.composing.ground import Ground, Machine, secret_key
 from posthouse.composing.identity import open_identity
 from posthouse.composing.incoming import open_entry_check, open_reception, open_submission
@@ -17,9 +18,11 @@ from posthouse.composing.mailboxes import Mailboxes, open_mailboxes
 from posthouse.composing.outgoing import open_outgoing
 from posthouse.composing.trust import Trust, open_key_rotation, open_trust
 from posthouse.config import Settings
-from posthouse.ports import Resolver, Workers
+from posthouse.ports import Resolver, Workers, ZoneEditor
 from posthouse.services.acceptance import Acceptance
 from posthouse.services.administration import Administration
+from posthouse.services.certificates import Certificates
+from posthouse.services.challenges import Challenges
 from posthouse.services.delivery import Delivery
 from posthouse.services.directory import Directory
 from posthouse.services.key_rotation import KeyRotation
@@ -70,6 +73,9 @@ class House:
     resolver: Resolver
     trust: Trust
     key_rotation: KeyRotation
+    challenges: Challenges
+    certificates: Certificates
+    zones: ZoneEditor | None
 
     async def close(self) -> None:
         """After the listeners and the relay have stopped."""
@@ -87,6 +93,7 @@ class House:
 def open_house(folder: Path, settings: Settings, machine: Machine) -> House:
     """Open the store and join the services; call it in the loop's thread. Raises StoreFault, ConfigError."""
     # First, so that nothing is open yet when it fails.
+    check_issuance(settings)
     key = SecretKey(secret_key(folder, machine.disk, machine.entropy))
     workers = machine.workers()
     limits = StoreSettings(
@@ -101,6 +108,7 @@ def open_house(folder: Path, settings: Settings, machine: Machine) -> House:
     identity = open_identity(ground)
     trust = open_trust(ground, identity)
     outgoing = open_outgoing(ground, identity.directory, trust)
+    issuance = open_issuance(ground, folder, outgoing.resolver)
     acceptance = Acceptance(database, outgoing.delivery, outgoing.bounce, ground.metrics)
     room = RoomCheck(blobs.has_room, clock)
     entry_check = open_entry_check(ground, outgoing.resolver)
@@ -130,4 +138,7 @@ def open_house(folder: Path, settings: Settings, machine: Machine) -> House:
         resolver=outgoing.resolver,
         trust=trust,
         key_rotation=open_key_rotation(ground, identity, outgoing.resolver),
+        challenges=issuance.challenges,
+        certificates=issuance.certificates,
+        zones=issuance.zones,
     )

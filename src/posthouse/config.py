@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
-from posthouse.mail.address import AddressError, Domain
+from posthouse.mail.address import AddressError, Domain, parse_address
 
 FILE_NAME = "posthouse.toml"
 
@@ -22,6 +22,8 @@ _SECONDS = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
 _PORT = re.compile(r"[0-9]{1,5}")
 _TIME_OF_DAY = re.compile(r"([01][0-9]|2[0-3]):[0-5][0-9]")
 _SIZE = re.compile(r"(\d+)\s*([KMGT]?)(?:i?B)?", re.IGNORECASE)
+_LABEL = re.compile(r"[a-z0-9][a-z0-9-]{0,39}")
+MAIN_CERTIFICATE = "main"  # the one that [acme] itself describes
 _OCTETS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
 
 
@@ -87,6 +89,7 @@ def _optional_domain_name(value: str) -> str:
 Duration = Annotated[float, BeforeValidator(parse_duration)]
 OptionalDuration = Annotated[float | None, BeforeValidator(parse_optional_duration)]
 Size = Annotated[int, BeforeValidator(parse_size)]
+OptionalPath = Annotated[Path | None, BeforeValidator(lambda value: None if value == "" else value)]
 Endpoint = Annotated[str, AfterValidator(_host_and_port)]
 DomainName = Annotated[str, AfterValidator(_domain_name)]
 OptionalDomainName = Annotated[str, AfterValidator(_optional_domain_name)]
@@ -321,6 +324,100 @@ class Tls(Section):
     certificates: list[Certificate] = setting([], "Chosen by the client's SNI among the names in each certificate.")
 
 
+def _label(value: str) -> str:
+    if not _LABEL.fullmatch(value) or value == MAIN_CERTIFICATE:
+        raise ValueError("name it with up to 40 of a-z, 0-9 and -; the first one is called main")
+    return value
+
+
+def _host_name(value: str) -> str:
+    return "*." + _domain_name(value[2:]) if value.startswith("*.") else _domain_name(value)
+
+
+def _mail_address(value: str) -> str:
+    try:
+        parse_address(value)
+    except AddressError as error:
+        raise ValueError(str(error)) from None
+    if not value.isascii() or set("?%,") & set(value):
+        raise ValueError("an authority takes an address in plain ASCII only")
+    return value
+
+
+HostName = Annotated[str, AfterValidator(_host_name)]
+Label = Annotated[str, AfterValidator(_label)]
+MailAddress = Annotated[str, AfterValidator(_mail_address)]
+ChallengeKind = Literal["http-01", "tls-alpn-01", "dns-01"]
+
+
+class AcmeCertificate(Section):
+    """A further certificate."""
+
+    names: list[HostName] = Field(description="The host names in it.", min_length=1, max_length=100)
+    challenge: ChallengeKind | None = setting(None, "As acme.challenge, for this certificate.")
+    profile: str | None = setting(None, "As acme.profile, for this certificate.")
+
+
+class Acme(Section):
+    """Certificates that an authority gives by itself (ACME, RFC 8555), renewed in time and taken over while serving.
+    Certificates of [tls] win over them."""
+
+    agreed: bool = setting(
+        False,
+        "true: I agree to the terms of service of the authority. This switches it on; before, nobody is asked for"
+        " anything.",
+    )
+    directory: str = setting(
+        "https://acme-v02.api.letsencrypt.org/directory",
+        "The authority: the URL of its directory, https only.",
+        pattern="^https://[^ ]+$",
+        max_length=2048,
+    )
+    contact: list[MailAddress] = setting([], "Mail addresses at which the authority may write to you.", max_length=5)
+    names: list[HostName] = setting([], "The host names in the certificate; empty: hostname.", max_length=100)
+    challenge: ChallengeKind = setting(
+        "http-01",
+        "How the authority sees that the names are yours: http-01 needs listen.http reachable at port 80, tls-alpn-01 a"
+        " listener with TLS from the first octet (https, imaps, …) reachable at port 443, dns-01 [dns_update]; only"
+        " dns-01 can do wildcards.",
+    )
+    profile: str = setting("", "Which of the authority's kinds of certificate (`shortlived`, say); empty: its default.")
+    key: Literal["ec", "rsa"] = setting("ec", "EC P-256, or RSA of 2048 bits for clients of the time before 2010.")
+    rollover: int = setting(
+        0,
+        "A new key with every so many renewals, announced in DNS in time where TLSA records exist; 0 = never, so that"
+        " these stay as they are. `posthouse certificate rollover` does it once.",
+        ge=0,
+    )
+    eab_key_id: str = setting("", "External account binding: the key id that the authority has given to you.")
+    eab_key_file: OptionalPath = setting("", "File that holds the key for it (base64url), in its first line.")
+    ca_file: OptionalPath = setting(
+        "", "Certificates (PEM) to trust when talking to the authority, instead of the system's; for one in the house."
+    )
+    dns_patience: Duration = setting("10m", "dns-01: how long all name servers of a zone may take to show a record.")
+    certificates: dict[Label, AcmeCertificate] = setting(
+        {}, "Further certificates, for example [acme.certificates.web]."
+    )
+
+
+class DnsUpdate(Section):
+    """Writing into your zones at their primary server (dynamic updates, RFC 2136): for dns-01, `posthouse dns DOMAIN
+    --update` and the change of keys that TLSA records name."""
+
+    server: str = setting("", 'The primary server as "address" or "address:port"; empty: off.')
+    key_name: str = setting("", "The name of the TSIG key; empty: updates are not signed.")
+    key_algorithm: Literal["hmac-sha256", "hmac-sha384", "hmac-sha512", "hmac-sha224", "hmac-sha1"] = setting(
+        "hmac-sha256", "The algorithm of the TSIG key."
+    )
+    key_file: OptionalPath = setting("", "File that holds the secret (base64), in its first line.")
+    zones: list[DomainName] = setting([], "Zones that may be written to; empty: those that the server says it has.")
+    show: list[str] = setting(
+        [],
+        'Name servers that must show a record before it counts as published, as "address" or "address:port"; empty:'
+        " those of the zone's NS records.",
+    )
+
+
 class Store(Section):
     """What is kept, and where."""
 
@@ -361,6 +458,8 @@ class Settings(Section):
     )
     resolver: Resolver = Resolver()
     tls: Tls = Tls()
+    acme: Acme = Acme()
+    dns_update: DnsUpdate = DnsUpdate()
     store: Store = Store()
     process: Process = Process()
 

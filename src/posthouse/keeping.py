@@ -28,6 +28,7 @@ from posthouse.config import Settings
 from posthouse.edges.cli.asking import Api
 from posthouse.edges.cli.backend import BackedUp, Restoring, Stop
 from posthouse.founding import private_files
+from posthouse.net.certificate import ISSUED_FOLDER
 from posthouse.net.disk import PosixDisk
 from posthouse.net.lock import LOCK_FILE, DirectoryLock
 from posthouse.ports import Clock
@@ -42,6 +43,7 @@ from posthouse.store.settings import StoreSettings
 STAGE = ".restore-"  # the folder within DIR where the house is made before it is moved to its place
 REPLACED = "replaced-"  # the folder within DIR where the house that was there is put aside
 TLS_FOLDER = "tls"
+ISSUED_SUFFIXES = (".pem", ".json")  # of what is kept of an authority's certificates, complete files alone
 # What may lie in a directory that is called empty: ours, and what a file system of its own has in its root.
 HARMLESS = (LOCK_FILE, "lost+found")
 
@@ -159,6 +161,8 @@ def _files(folder: Path, settings: Settings) -> list[tuple[str, Path]]:
     """Settings, the secret key, certificates; also what the settings name outside of the data directory."""
     inside = [config.FILE_NAME, SECRET_FILE]
     inside += sorted(f"{TLS_FOLDER}/{each.name}" for each in (folder / TLS_FOLDER).glob("*") if each.is_file())
+    issued = (folder / ISSUED_FOLDER).rglob("*")
+    inside += sorted(each.relative_to(folder).as_posix() for each in issued if each.suffix in ISSUED_SUFFIXES)
     found = [(name, folder / name) for name in inside]
     for path in _named_files(settings):
         place = path.absolute()
@@ -172,6 +176,8 @@ def _files(folder: Path, settings: Settings) -> list[tuple[str, Path]]:
 
 def _named_files(settings: Settings) -> list[Path]:
     certificates = [path for each in settings.tls.certificates for path in (each.certificate, each.key)]
+    secrets = [settings.acme.eab_key_file, settings.acme.ca_file, settings.dns_update.key_file]
+    certificates += [path for path in secrets if path is not None]
     return certificates + [route.password_file for route in settings.routes.values() if route.password_file]
 
 

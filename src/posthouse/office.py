@@ -14,6 +14,7 @@ from posthouse.services.checkup import Checkup
 from posthouse.services.letterbox import Letterbox
 from posthouse.services.mailbox.shares import Shares
 from posthouse.services.store_check import StoreCheck
+from posthouse.services.zone_update import ZoneUpdate
 
 SERVED = (
     "smtp",
@@ -50,6 +51,8 @@ def office_of(house: House, reload: Callable[[], None], *, is_serving: bool) -> 
         backups=Backups(
             house.database, machine.disk, house.workers, machine.clock, folder=house.folder / backups.FOLDER
         ),
+        certificates=house.certificates,
+        zone_update=None if house.zones is None else ZoneUpdate(house.zones, house.database, machine.clock),
         hostname=settings.hostname,
         listens=listens,
         max_message=settings.smtp.max_message,

@@ -277,6 +277,64 @@ class Resolver(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
+class ZoneRecord:
+    """One record of a zone. `name` as in MxRecord, `kind` in upper case, `value` as zone files have it, with absolute
+    names; a TXT record's strings joined and without quotes."""
+
+    name: str
+    kind: str
+    value: str
+    ttl: int = field(default=3600, compare=False)
+
+
+class ZoneFault(Exception):  # noqa: N818 - as StoreFault
+    """The zone was not changed, or nothing is known about it. The text says why and what to do."""
+
+
+class ZoneChanged(ZoneFault):
+    """Somebody else changed the same records meanwhile; nothing was done."""
+
+
+class ZoneEditor(Protocol):
+    """Writes into zones at their primary server (RFC 2136). All methods raise ZoneFault."""
+
+    async def zone_of(self, name: str) -> str:
+        """The zone that a name belongs to."""
+
+    async def records(self, name: str, kind: str) -> list[ZoneRecord]:
+        """What the primary server has now, past every cache; a CNAME where that stands instead."""
+
+    async def change(
+        self,
+        zone: str,
+        *,
+        add: Sequence[ZoneRecord],
+        remove: Sequence[ZoneRecord],
+        seen: Mapping[tuple[str, str], Sequence[ZoneRecord]] | None = None,
+    ) -> None:
+        """All of it or nothing. `seen`: per (name, kind) what `records` gave; ZoneChanged where that is not so any
+        more. Removing what is not there and adding what is there are no faults."""
+
+
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """What one authoritative server says. `records` is None where it does not answer."""
+
+    server: str
+    records: tuple[ZoneRecord, ...] | None
+
+
+class PublicDns(Protocol):
+    """What the world can see of a zone, asked of its authoritative servers, past every cache."""
+
+    async def shown(self, name: str, kind: str) -> list[Shown]:
+        """One for each name server. Raises ZoneFault where these cannot be found."""
+
+    async def canonical(self, name: str) -> str:
+        """Where CNAME records lead; the name itself where there is none. Raises ZoneFault."""
+
+
+@dataclass(frozen=True, slots=True)
 class TlsInfo:
     """What a TLS handshake agreed on. `binding` is the tls-server-end-point value where it is known."""
 

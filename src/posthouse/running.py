@@ -19,19 +19,20 @@ from typing import Any
 
 from posthouse import config
 from posthouse.app import House, open_house
+from posthouse.composing.certificates import issuance_problems, join_tls, served_files
 from posthouse.composing.ground import Machine, real_machine
 from posthouse.composing.outgoing import static_routes
 from posthouse.config import ConfigError, Settings
 from posthouse.edges.control.api import control_app
 from posthouse.edges.control.metrics import metrics_app, register_gauges
 from posthouse.net import privileges
-from posthouse.net.certificate import CertificateFault, ensure_self_signed
+from posthouse.net.certificate import CertificateFault, ensure_self_signed, self_signed_files
 from posthouse.net.http import HttpServer
 from posthouse.net.lock import CONTROL_SOCKET, LOCK_FILE, DirectoryLock
 from posthouse.net.privileges import Identity, PrivilegeFault
 from posthouse.net.sockets import ListenFault, close_sockets, open_sockets, raise_descriptor_limit
 from posthouse.net.systemd import Notifier, inherited_sockets
-from posthouse.net.tls import CertificateFiles, CertificateStore, LoopTlsUpgrader
+from posthouse.net.tls import CertificateStore, LoopTlsUpgrader
 from posthouse.office import SERVED, office_of
 from posthouse.ports import Clock
 from posthouse.serving import Server
@@ -155,6 +156,7 @@ def settings_problems(settings: Settings, machine: Machine) -> list[str]:
         machine.resolver(settings)
     except ValueError as error:
         problems.append(f"resolver.servers: {error}")
+    problems += issuance_problems(settings)
     return problems
 
 
@@ -190,6 +192,7 @@ class _Process:
         self._certificates = certificates
         self._notifier = notifier
         self._ending = asyncio.Event()
+        join_tls(certificates, house.challenges, house.certificates)
         self._server = Server(house, sockets, LoopTlsUpgrader(certificates), descriptors=descriptors)
         register_gauges(house.metrics, house.relay, house.database, house.blobs)
         self._http = [HttpServer(control_app(office_of(house, self.reload, is_serving=True)), sockets[CONTROL])]
@@ -264,10 +267,9 @@ class _Process:
 
 def certificate_store(folder: Path, settings: Settings, clock: Clock) -> CertificateStore:
     """The configured certificates, and behind them the self-signed one. Raises CertificateFault, OSError."""
-    own = CertificateFiles(folder / "tls" / "self-signed.pem", folder / "tls" / "self-signed.key")
+    own = self_signed_files(folder)
     ensure_self_signed(own.certificate, own.key, [settings.hostname, "localhost", "127.0.0.1"], clock.wall())
-    files = [CertificateFiles(each.certificate, each.key) for each in settings.tls.certificates]
-    return CertificateStore([*files, own], clock)
+    return CertificateStore(served_files(folder, settings), clock)
 
 
 def _said(sock: socket.socket) -> str:

@@ -109,6 +109,7 @@ class Server:
         await self.house.relay.start()
         await self.house.key_rotation.begin()
         self._housekeeping.start()
+        self.house.certificates.start()
         ports = {listener.name: listener.ports for listener in self.listeners}
         self._log.info("serving", hostname=self.house.settings.hostname, **{k: v for k, v in ports.items() if v})
 
@@ -126,6 +127,7 @@ class Server:
             *(listener.stop(grace) for listener in self.listeners),
             self.house.relay.stop(grace),
             self._housekeeping.stop(),
+            self.house.certificates.stop(),
         )
         await self.house.close()
         self._log.info("stopped")

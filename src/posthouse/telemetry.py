@@ -126,6 +126,9 @@ class Metrics:
             ["method", "result"],
             registry=self.registry,
         )
+        self.certificates = self._counter(
+            "certificate_orders", "Certificates asked of an authority, by result", "result"
+        )
         self.open_sessions = Gauge(
             "posthouse_open_sessions", "Connections open now, by protocol", ["protocol"], registry=self.registry
         )

@@ -28,6 +28,7 @@ class DnsServer(asyncio.DatagramProtocol):
         self.has_soa = True
         self.negative_ttl = 600
         self.truncates_udp = False
+        self.is_authoritative = False
         self.queries: list[tuple[str, str, str]] = []
         self.arrived = asyncio.Event()
         self.may_answer = asyncio.Event()
@@ -69,7 +70,7 @@ class DnsServer(asyncio.DatagramProtocol):
         if self.is_silent:
             return None
         reply = dns.message.make_response(query)
-        reply.flags |= dns.flags.RA
+        reply.flags |= dns.flags.AA if self.is_authoritative else dns.flags.RA
         if way == "udp" and self.truncates_udp:
             reply.flags |= dns.flags.TC
             return reply.to_wire()

@@ -16,14 +16,28 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
+from posthouse.config import MAIN_CERTIFICATE, Settings
+
 # Clients that were told to trust it ask again after a change, so it lasts; two years is what some refuse above.
 SELF_SIGNED_DAYS = 730
 RENEW_DAYS = 30  # a self-signed certificate with less time left is made anew at start
+_BEGIN = b"-----BEGIN CERTIFICATE-----"
 SELF_SIGNED_ORGANIZATION = "posthouse self-signed"  # how we know our own again
+
+
+ISSUED_FOLDER, ISSUED_FILE = "acme", "served.pem"  # of a data directory; services/certificate_shelf.py writes there
 
 
 class CertificateFault(Exception):  # noqa: N818 - as StoreFault
     """A certificate or key cannot be used; the message names the file and what to do."""
+
+
+@dataclass(frozen=True, slots=True)
+class SelfSigned:
+    """Where our own certificate lies, and its key."""
+
+    certificate: Path
+    key: Path
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,10 +50,22 @@ class CertificateFacts:
     is_own: bool  # self-signed by us
 
 
+def self_signed_files(folder: Path) -> SelfSigned:
+    """`folder`: the data directory."""
+    return SelfSigned(folder / "tls" / "self-signed.pem", folder / "tls" / "self-signed.key")
+
+
+def issued_files(folder: Path, settings: Settings) -> list[Path]:
+    """Where the certificates of an authority are, or will be: key and chain in one file each."""
+    names = [MAIN_CERTIFICATE, *settings.acme.certificates] if settings.acme.agreed else []
+    return [folder / ISSUED_FOLDER / name / ISSUED_FILE for name in names]
+
+
 def read_facts(path: Path) -> CertificateFacts:
     """Of the first certificate in a PEM file. Raises CertificateFault."""
     try:
-        certificate = x509.load_pem_x509_certificate(path.read_bytes())
+        octets = path.read_bytes()
+        certificate = x509.load_pem_x509_certificate(octets[max(octets.find(_BEGIN), 0) :])  # a key may stand before it
     except OSError as error:
         raise CertificateFault(f"{path}: cannot be read: {error.strerror}") from None
     except ValueError as error:

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from posthouse.config import NOT_BUILT_YET, Listen, Settings
-from posthouse.net.certificate import CertificateFault, read_facts
+from posthouse.net.certificate import CertificateFault, issued_files, read_facts
 from posthouse.net.sockets import ListenAddress, ListenFault, close_sockets, open_sockets, parse_listen_address
 from posthouse.ports import Clock, Disk
 from posthouse.services.checkup import Finding
@@ -69,13 +69,28 @@ def _certificates(folder: Path, settings: Settings, clock: Clock) -> list[Findin
         if left < SOON:
             text = f"{each.certificate} ends in {max(0, int(left // 86400))} days"
             found.append(Finding("tls", "error" if left <= 0 else "warning", text, "renew it"))
-    if not settings.tls.certificates:
-        remedy = "set tls.certificates to a certificate that clients trust"
+    issued = [path for path in issued_files(folder, settings) if path.exists()]
+    for path in issued:  # when they end and what keeps them from being renewed tell services/certificate_findings.py
+        try:
+            names += read_facts(path).names
+        except CertificateFault as fault:
+            found.append(
+                Finding("tls", "error", str(fault), "remove it and restart the server, which has a new one made")
+            )
+    if not settings.tls.certificates and not issued:
+        if settings.acme.agreed:
+            return found  # told there
+        remedy = "let an authority give one, see [acme], or set tls.certificates to one that clients trust"
         return [Finding("tls", "warning", "only the self-signed certificate is there; clients will ask", remedy)]
     wild = "*." + settings.hostname.partition(".")[2]
     if settings.hostname not in names and wild not in names:
         found.append(
-            Finding("tls", "error", f"no certificate is for {settings.hostname}", "add one to tls.certificates")
+            Finding(
+                "tls",
+                "error",
+                f"no certificate is for {settings.hostname}",
+                "add its name to acme.names, or one to tls.certificates",
+            )
         )
     return found or [Finding("tls", "ok", f"certificates for {', '.join(names)}")]
 

@@ -45,7 +45,7 @@ class DnsResolver:
         question, not of the start: the network may come up later.
         """
         self._try_seconds = try_seconds
-        self._configured = tuple(_nameserver(text) for text in servers)
+        self._configured: tuple[dns.nameserver.Nameserver, ...] = tuple(map(nameserver, servers))
         self._cache = DnsCache(clock.monotonic)
         self._in_flight: dict[tuple[str, str], asyncio.Task[Answer]] = {}
         self._slots = asyncio.Semaphore(MAX_IN_FLIGHT)
@@ -146,7 +146,7 @@ class DnsResolver:
             return Missing(), _negative_ttl(error, qname)
         except (dns.exception.DNSException, OSError, EOFError) as error:
             # SERVFAIL and REFUSED from all servers, time-outs, broken messages, CNAME loops.
-            return Faulty(_reason(error)), 0.0
+            return Faulty(reason_of(error)), 0.0
         return Found(tuple(reply.rrset or ())), float(reply.chaining_result.minimum_ttl)
 
     def _get_engine(self) -> dns.asyncresolver.Resolver:
@@ -162,7 +162,7 @@ class DnsResolver:
         return self._engine
 
 
-def _nameserver(text: str) -> dns.nameserver.Nameserver:
+def nameserver(text: str) -> dns.nameserver.Do53Nameserver:
     host, port = text, DNS_PORT
     try:
         if text.startswith("["):
@@ -193,7 +193,7 @@ def _negative_ttl(error: dns.resolver.NXDOMAIN, qname: dns.name.Name) -> float:
         return 0.0
 
 
-def _reason(error: BaseException) -> str:
+def reason_of(error: BaseException) -> str:
     match error:
         case dns.resolver.NoResolverConfiguration():
             return "the system has no DNS server configured"

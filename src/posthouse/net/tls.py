@@ -14,13 +14,14 @@ import asyncio
 import ssl
 import weakref
 from asyncio import sslproto
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
 
 from posthouse.net.certificate import CertificateFacts, CertificateFault, read_facts
 from posthouse.net.session import TlsRefused
+from posthouse.net.tls_challenge import ChallengeGate, is_challenge_answered
 from posthouse.ports import Clock, TlsInfo
 from posthouse.telemetry import logger
 
@@ -45,10 +46,12 @@ class CertificateFiles:
 
     certificate: Path
     key: Path
+    is_optional: bool = False  # one that an authority has given us, or will
 
 
 @dataclass(frozen=True, slots=True)
 class _Loaded:
+    files: CertificateFiles
     context: ssl.SSLContext
     facts: CertificateFacts
 
@@ -57,11 +60,14 @@ class CertificateStore:
     """The certificates that are served, chosen by the name the client asks for (SNI, RFC 6066 §3)."""
 
     def __init__(self, files: Sequence[CertificateFiles], clock: Clock) -> None:
-        """The first one serves clients that ask for no or an unknown name. Raises CertificateFault."""
+        """The first one serves clients that ask for no or an unknown name. Raises CertificateFault.
+
+        Of files that `is_optional` says of itself one that is missing or cannot be used is left out."""
         if not files:
             raise CertificateFault("no certificate is configured")
         self._files = tuple(files)
         self._clock = clock
+        self._gate: ChallengeGate | None = None
         # What each handshake in progress asked for; gone with the connection.
         self._asked: weakref.WeakKeyDictionary[ssl.SSLObject, str] = weakref.WeakKeyDictionary()
         self._load()
@@ -96,6 +102,17 @@ class CertificateStore:
             return False
         return True
 
+    def answer_challenges(self, names: Callable[[], Mapping[str, bytes]], asked: Callable[[str], None]) -> None:
+        """Answer handshakes that offer acme-tls/1 alone (RFC 8737). `names`: per host name a key and its certificate
+        in PEM form; call `challenges_changed` when they change. `asked` is told of each handshake that got one."""
+        self._gate = ChallengeGate(names, asked)
+        self._gate.arm(self._front)
+
+    def challenges_changed(self) -> None:
+        if self._gate is not None:
+            self._gate.changed()
+            self._gate.arm(self._front)
+
     def info(self, tls: ssl.SSLObject) -> TlsInfo:
         """What the handshake agreed on."""
         version = tls.version() or ""
@@ -112,14 +129,19 @@ class CertificateStore:
 
     def _load(self) -> None:
         seen = self._stamps()
-        loaded = [_load_one(files) for files in self._files]
+        loaded = [one for files in self._files if (one := _load_one(files)) is not None]
+        if not loaded:
+            raise CertificateFault("none of the certificates can be used")
         by_name: dict[str, ssl.SSLContext] = {}
         for one in reversed(loaded):  # of two certificates for a name the first one wins
             by_name.update(dict.fromkeys(one.facts.names, one.context))
         asked = self._asked
         default = loaded[0].context
 
-        def choose(tls: ssl.SSLObject, name: str | None, _: ssl.SSLContext) -> None:
+        def choose(tls: ssl.SSLObject, name: str | None, _: ssl.SSLContext) -> int | None:
+            gate = self._gate
+            if gate is not None and gate.is_challenge(tls):
+                return gate.answer(tls)
             if name is not None:
                 name = name.lower()
                 asked[tls] = name
@@ -127,11 +149,14 @@ class CertificateStore:
                 tls.context = chosen or default
             else:
                 tls.context = default
+            return None
 
         # All handshakes begin with one context, so that a ticket of one name's connection is good for resuming
         # with any: OpenSSL keeps the ticket keys where the handshake began.
-        front = _new_context(self._files[0])
+        front = _new_context(loaded[0].files)
         front.sni_callback = choose
+        if self._gate is not None:
+            self._gate.arm(front)
         self._bindings = {one.context: one.facts.binding for one in loaded}
         self._loaded = loaded
         self._front = front
@@ -150,8 +175,16 @@ def _stamp(path: Path) -> tuple[int, int] | None:
     return status.st_mtime_ns, status.st_ino
 
 
-def _load_one(files: CertificateFiles) -> _Loaded:
-    return _Loaded(_new_context(files), read_facts(files.certificate))
+def _load_one(files: CertificateFiles) -> _Loaded | None:
+    if files.is_optional and not files.certificate.exists():
+        return None
+    try:
+        return _Loaded(files, _new_context(files), read_facts(files.certificate))
+    except CertificateFault as fault:
+        if not files.is_optional:
+            raise
+        _log.error("certificate left out", reason=str(fault))
+        return None
 
 
 def _new_context(files: CertificateFiles) -> ssl.SSLContext:
@@ -218,4 +251,8 @@ class LoopTlsUpgrader:
         if secured is None:  # the peer was gone in the same moment
             raise TlsRefused("the peer has gone")
         secured.set_write_buffer_limits(high=WRITE_HIGH_WATER)
-        return secured, self._certificates.info(secured.get_extra_info("ssl_object"))
+        tls = secured.get_extra_info("ssl_object")
+        if is_challenge_answered(tls):  # RFC 8737 §4: it carries no application data
+            secured.close()
+            raise TlsRefused("an authority has looked")
+        return secured, self._certificates.info(tls)

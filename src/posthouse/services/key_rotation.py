@@ -131,9 +131,7 @@ class KeyRotation:
             if each.domain != name and not each.is_own:
                 continue
             if each.state is KeyState.PUBLISHED and each.seen_at is None:
-                text = (
-                    f"the key {each.selector} of {each.domain} waits for its record; the one before it signs"
-                )
+                text = f"the key {each.selector} of {each.domain} waits for its record; the one before it signs"
                 if each.is_own:
                     text = f"the host's own key {each.selector} waits for its record; reports are not signed before"
                 remedy = f"add the record {each.record_name}; `{COMMAND} list {each.domain}` prints it"

@@ -12,6 +12,7 @@ from posthouse.edges.cli import (
     accounts,
     aliases,
     backup,
+    certificates,
     checking,
     domains,
     keys,
@@ -62,6 +63,7 @@ app.add_typer(queue.app, name="queue")
 app.command("trace")(stories.trace)
 app.command("check")(checking.check)
 app.command("dns")(domains.dns)
+app.add_typer(certificates.app, name="certificate")
 app.add_typer(transfer.imports, name="import")
 app.add_typer(transfer.exports, name="export")
 app.command("backup")(backup.backup)

@@ -12,6 +12,8 @@ from posthouse.edges.cli.tables import moment, table
 
 app = group("Domains that mail is received for.")
 
+SHOWN = 60  # characters of a record for people; --json has all
+
 Name = Annotated[str, typer.Argument(metavar="DOMAIN", show_default=False)]
 
 
@@ -78,7 +80,43 @@ def catch_all(
     answer({}, lambda: typer.echo(f"Letters for unknown names of {domain} {told}."), as_json=as_json)
 
 
-def dns(ctx: typer.Context, domain: Name, data: Data, as_json: AsJson = False) -> None:
-    """Print every DNS record that a domain needs, as lines for its zone file."""
+def dns(
+    ctx: typer.Context,
+    domain: Name,
+    data: Data,
+    update: Annotated[bool, typer.Option("--update", help="Put them into the zone ([dns_update], RFC 2136).")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="With --update: only say what would be done.")] = False,
+    replace: Annotated[
+        bool, typer.Option("--replace", help="With --update: remove what others put there and contradicts it.")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Print every DNS record that a domain needs, as lines for its zone file, or put them there.
+
+    --update adds what is missing and removes what it put there earlier and is not needed any more. Nothing else is
+    touched; records of others that contradict ours are told and left as they are.
+    """
+    if (dry_run or replace) and not update:
+        raise typer.BadParameter("--dry-run and --replace go with --update")
+    if update:
+        _update(ctx, data, domain, {"dry_run": dry_run, "replace": replace}, as_json=as_json)
+        return
     found = ask(ctx, data, lambda api: api.get("domains", domain, "dns"), as_json=as_json)
     answer(found, lambda: typer.echo(found["zone"], nl=False), as_json=as_json)
+
+
+def _update(ctx: typer.Context, data: Data, domain: str, how: dict[str, bool], *, as_json: bool) -> None:
+    steps = ask(ctx, data, lambda api: api.post("domains", domain, "dns", **how), as_json=as_json)
+
+    def tell() -> None:
+        for each in steps:
+            said = each["value"] if len(each["value"]) <= SHOWN else each["value"][:SHOWN] + "…"
+            typer.echo(f"{each['action']:9}  {each['name']}. {each['kind']} {said}")
+            if each["note"]:
+                typer.echo(f"{'':11}-> {each['note']}")
+        if how["dry_run"]:
+            typer.echo("Nothing was changed.")
+
+    answer({"steps": steps, "dry_run": how["dry_run"]}, tell, as_json=as_json)
+    if any(each["action"] == "failed" for each in steps):
+        raise typer.Exit(1)

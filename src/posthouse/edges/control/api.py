@@ -23,10 +23,12 @@ from posthouse.config import ConfigError
 from posthouse.edges.control import requests as bodies
 from posthouse.edges.control import wire
 from posthouse.mail.address import AddressError, Domain
-from posthouse.outcome import BAD_DOMAIN, BAD_MAILBOX, Refusal
+from posthouse.outcome import BAD_DOMAIN, BAD_MAILBOX, INVALID_COMMAND, Refusal
 from posthouse.ports import Conflict, StoreFault
 from posthouse.services.administration import Administration
 from posthouse.services.backups import Backups
+from posthouse.services.certificate_findings import findings_of, tlsa_records
+from posthouse.services.certificates import Certificates
 from posthouse.services.checkup import Checkup
 from posthouse.services.dns_records import DnsRecord, wanted_records, zone_text
 from posthouse.services.key_rotation import KeyRotation
@@ -34,6 +36,7 @@ from posthouse.services.keys import DomainKeys
 from posthouse.services.letterbox import Letterbox, NewLetter
 from posthouse.services.mailbox.shares import WORDS, Shares
 from posthouse.services.queue_desk import QueueDesk
+from posthouse.services.zone_update import ZoneUpdate
 from posthouse.store.directory import said
 from posthouse.store.keys import KeyInfo
 from posthouse.store.queue_admin import PAGE, Selection
@@ -60,6 +63,8 @@ class Office:
     letterbox: Letterbox
     shares: Shares
     backups: Backups
+    certificates: Certificates
+    zone_update: ZoneUpdate | None
     hostname: str
     listens: frozenset[str]
     max_message: int
@@ -82,9 +87,11 @@ def control_app(office: Office) -> Starlette:
             _route("/v1/domains", GET=api.list_domains, POST=api.add_domain),
             _route("/v1/domains/{name}", DELETE=api.remove_domain),
             _route("/v1/domains/{name}/catch-all", PUT=api.set_catch_all),
-            _route("/v1/domains/{name}/dns", GET=api.dns),
             _route("/v1/domains/{name}/keys", GET=api.list_keys, POST=api.act_on_keys),
             _route("/v1/domains/{name}/keys/{selector}", DELETE=api.remove_key),
+            _route("/v1/domains/{name}/dns", GET=api.dns, POST=api.update_dns),
+            _route("/v1/certificates", GET=api.list_certificates),
+            _route("/v1/certificates/{label}", POST=api.act_on_certificate),
             _route("/v1/accounts", GET=api.list_accounts, POST=api.add_account),
             _route(account + "/addresses", POST=api.add_address),
             _route(account + "/addresses/{extra:path}", DELETE=api.remove_address),
@@ -167,6 +174,7 @@ class _Api:
         checkup = self._office.checkup
         domain, store = request.query_params.get("domain", ""), request.query_params.get("store", "")
         findings = await checkup.machine()
+        findings += findings_of(await self._office.certificates.list())
         if domain:
             findings += await checkup.domain(await self._records(domain))
             findings += await self._office.key_rotation.findings(_domain_name(domain))
@@ -226,12 +234,39 @@ class _Api:
         )
         return {}
 
+    async def update_dns(self, request: Request) -> Any:
+        """Put the records into the zone; the answer says what was done with each."""
+        body = await self._body(request, bodies.ZoneChange)
+        domain = request.path_params["name"]
+        records = await self._records(domain)
+        if self._office.zone_update is None:
+            raise Refusal(INVALID_COMMAND, "there is no zone to write to: see [dns_update] in posthouse.toml")
+        return await self._office.zone_update.run(domain, records, is_dry=body.dry_run, replaces=body.replace)
+
+    # --- certificates -----------------------------------------------------------------------------
+
+    async def list_certificates(self, _request: Request) -> Any:
+        return await self._office.certificates.list()
+
+    async def act_on_certificate(self, request: Request) -> Any:
+        body = await self._body(request, bodies.CertificateAction)
+        name, certificates = request.path_params["label"], self._office.certificates
+        match body.action:
+            case "renew":
+                return {"certificate": await certificates.renew(name, new_key=body.new_key), "sight": None}
+            case "rollover":
+                status, sight = await certificates.rollover(name)
+                return {"certificate": status, "sight": sight}
+            case unknown:
+                assert_never(unknown)
+
     async def _records(self, text: str) -> list[DnsRecord]:
         domain = _domain_name(text)
         if domain not in {row.name for row in await self._admin.list_domains()}:
             raise Refusal(BAD_DOMAIN, f"the domain {said(domain)} is not served here; `posthouse domain add` adds it")
         office = self._office
-        return await wanted_records(domain, office.hostname, office.domain_keys, listens=office.listens)
+        records = await wanted_records(domain, office.hostname, office.domain_keys, listens=office.listens)
+        return records + tlsa_records(office.hostname, office.certificates.digests(office.hostname))
 
     # --- accounts ---------------------------------------------------------------------------------
 

@@ -32,6 +32,20 @@ class KeyAction(Body):
     unseen: bool = False
 
 
+class ZoneChange(Body):
+    """`dry_run`: only say what would be done. `replace`: also remove what others have put there and contradicts it."""
+
+    dry_run: bool = False
+    replace: bool = False
+
+
+class CertificateAction(Body):
+    """`renew`: now, with `new_key` at once with another key; `rollover`: announce another key and take it in time."""
+
+    action: Literal["renew", "rollover"]
+    new_key: bool = False
+
+
 class NewAccount(Body):
     """`password` or another server's `password_hash`; with neither nobody can log in yet. `quota` in octets."""
 
