@@ -8,9 +8,10 @@ import hashlib
 import ipaddress
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 from posthouse.mail.address import Address
-from posthouse.mail.envelope import Envelope
+from posthouse.mail.envelope import Envelope, TlsWish
 from posthouse.outcome import DELIVERED, NO_ANSWER_FROM_HOST, Outcome, RemoteReply, Status
 from posthouse.ports import (
     Buffer,
@@ -19,12 +20,18 @@ from posthouse.ports import (
     IPAddress,
     MxRecord,
     NameNotFound,
+    Proven,
     ResolverFault,
     Target,
+    TlsaRecord,
     TlsInfo,
+    TlsTrouble,
     Transaction,
+    WebFault,
+    WebReply,
 )
 
+T = TypeVar("T")
 EPOCH = 1_800_000_000.0  # where fake clocks start: 2027-01-15
 
 
@@ -92,6 +99,9 @@ class FakeResolver:
         self.mx_records: dict[str, list[MxRecord]] = {}
         self.address_records: dict[str, list[IPAddress]] = {}
         self.text_records: dict[str, list[bytes]] = {}
+        self.tlsa_records: dict[str, list[TlsaRecord]] = {}
+        self.signed: set[str] = set()  # names whose answers are authentic
+        self.aliases: dict[str, str] = {}  # where the records of a name lie
         self.broken: set[str] = set()
         self.asked: list[str] = []
 
@@ -108,7 +118,8 @@ class FakeResolver:
         self.asked.append(name)
         if name in self.broken:
             raise ResolverFault(f"SERVFAIL for {name}")
-        if not any(name in table for table in (self.mx_records, self.address_records, self.text_records)):
+        tables = (self.mx_records, self.address_records, self.text_records, self.tlsa_records)
+        if not any(name in table for table in tables):
             raise NameNotFound(name)
 
     async def mx(self, domain: str) -> list[MxRecord]:
@@ -131,6 +142,27 @@ class FakeResolver:
         if not found:
             raise NameNotFound(str(address))
         return found
+
+    async def proven_mx(self, domain: str) -> Proven[MxRecord]:
+        return self._proven(domain, await self.mx(domain))
+
+    async def proven_addresses(self, host: str) -> Proven[IPAddress]:
+        return self._proven(host, await self.addresses(host))
+
+    async def proven_alias(self, host: str) -> Proven[str]:
+        self._look(host)
+        target = self.aliases.get(host)
+        return Proven(() if target is None else (target,), f"{host} CNAME" in self.signed, host)
+
+    async def tlsa(self, name: str) -> Proven[TlsaRecord]:
+        self._look(name)
+        return self._proven(name, self.tlsa_records.get(name, []))
+
+    async def distrust(self) -> str:
+        return "" if self.signed else "nothing is signed"
+
+    def _proven(self, name: str, records: list[T]) -> Proven[T]:
+        return Proven(tuple(records), name in self.signed, self.aliases.get(name, name))
 
 
 @dataclass
@@ -167,6 +199,7 @@ class FakeConnection:
         self._is_open = True
         self.extensions = host.extensions
         self.tls = host.tls
+        self.trouble: TlsTrouble | None = None
 
     @property
     def is_usable(self) -> bool:
@@ -229,6 +262,30 @@ class FakeTransport:
         return FakeConnection(host, target)
 
 
+class FakeWeb:
+    """HTTPS by URL: what is answered, or the fault. `asked` are the URLs in their order; `takes` seconds each."""
+
+    def __init__(self) -> None:
+        self.pages: dict[str, WebReply | WebFault] = {}
+        self.asked: list[str] = []
+        self.takes = 0.1
+
+    def page(self, url: str, body: bytes, status: int = 200, content_type: str = "text/plain") -> None:
+        self.pages[url] = WebReply(status, {"content-type": content_type}, body)
+
+    async def get(self, url: str, *, limit: int, seconds: float) -> WebReply:
+        self.asked.append(url)
+        await asyncio.sleep(self.takes)
+        found = self.pages.get(url, WebFault(f"{url}: no connection"))
+        if isinstance(found, WebFault):
+            raise found
+        assert len(found.body) <= limit
+        return found
+
+    async def post(self, url: str, body: bytes, *, headers: Mapping[str, str], limit: int, seconds: float) -> WebReply:
+        return await self.get(url, limit=limit, seconds=seconds)
+
+
 class FakePosting:
     """What is run in somebody's unit of work, and announced after it."""
 
@@ -249,7 +306,9 @@ class FakePoster:
     def __init__(self) -> None:
         self.prepared: list[tuple[bytes, str]] = []
         self.posted: list[tuple[bytes, str]] = []
+        self.wishes: list[TlsWish] = []
 
-    async def prepare(self, octets: bytes, to: Address, trace: str) -> FakePosting:
+    async def prepare(self, octets: bytes, to: Address, trace: str, *, wish: TlsWish = TlsWish.USUAL) -> FakePosting:
+        self.wishes.append(wish)
         self.prepared.append((octets, str(to)))
         return FakePosting(lambda tx: self.posted.append((octets, str(to))))

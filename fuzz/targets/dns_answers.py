@@ -19,6 +19,7 @@ import dns.resolver
 
 from fuzz.choices import Choices
 from fuzz.virtual_loop import VirtualLoop
+from posthouse.mailauth.dane import usable
 from posthouse.net.resolver import DnsResolver
 from posthouse.net.smtp_tls import server_name
 from posthouse.ports import NameNotFound, ResolverFault
@@ -113,6 +114,12 @@ async def _ask(resolver: DnsResolver, kind: int) -> None:
             case _:
                 await asyncio.gather(resolver.mx("bob.test"), resolver.mx("bob.test"), return_exceptions=True)
                 await resolver.txt("b\u00f6b.test")
+                for tlsa in (await resolver.tlsa("_25._tcp.mx.bob.test")).records:
+                    assert min(tlsa.usage, tlsa.selector, tlsa.matching) >= 0
+                    str(tlsa)
+                    usable([tlsa])
+                for alias in (await resolver.proven_alias("mx.bob.test")).records:
+                    alias.encode()
     except (NameNotFound, ResolverFault):
         pass
     finally:

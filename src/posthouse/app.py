@@ -16,9 +16,10 @@ from posthouse.composing.identity import open_identity
 from posthouse.composing.incoming import open_entry_check, open_reception, open_submission
 from posthouse.composing.mailboxes import Mailboxes, open_mailboxes
 from posthouse.composing.outgoing import open_outgoing
+from posthouse.composing.transport import TransportRoom
 from posthouse.composing.trust import Trust, open_key_rotation, open_trust
 from posthouse.config import Settings
-from posthouse.ports import Resolver, Workers, ZoneEditor
+from posthouse.ports import SecureResolver, Workers, ZoneEditor
 from posthouse.services.acceptance import Acceptance
 from posthouse.services.administration import Administration
 from posthouse.services.certificates import Certificates
@@ -70,12 +71,13 @@ class House:
     settler: Settler
     relay: Relay
     queue_desk: QueueDesk
-    resolver: Resolver
     trust: Trust
     key_rotation: KeyRotation
     challenges: Challenges
     certificates: Certificates
     zones: ZoneEditor | None
+    resolver: SecureResolver
+    room: TransportRoom
 
     async def close(self) -> None:
         """After the listeners and the relay have stopped."""
@@ -141,4 +143,5 @@ def open_house(folder: Path, settings: Settings, machine: Machine) -> House:
         challenges=issuance.challenges,
         certificates=issuance.certificates,
         zones=issuance.zones,
+        room=outgoing.room,
     )

@@ -311,6 +311,42 @@ class Resolver(Section):
 
     servers: list[str] = setting([], 'Name servers as "address" or "address:port"; empty: the system\'s.')
     timeout: Duration = setting("3s", "How long one name server gets for one try.")
+    dnssec: Literal["auto", "trust", "off"] = setting(
+        "auto",
+        "Whose word is taken that an answer was validated (AD), which DANE needs: `auto` that of name servers on this"
+        " machine (a validating unbound, for instance); `trust` that of all in use, when you answer for the network"
+        " between; `off` nobody's.",
+    )
+
+
+class TransportDomain(Section):
+    """An exception for letters to one domain, or to one fixed next hop."""
+
+    mta_sts: bool | None = setting(None, "As transport.mta_sts, for this domain.")
+    dane: bool | None = setting(None, "As transport.dane, for this domain.")
+    require: Literal["", "tls", "authenticated", "dane"] = setting(
+        "",
+        "What must be there, whatever the domain publishes: `tls` any encryption; `authenticated` a host proven by"
+        " DANE, by MTA-STS, or by a signed MX record with a trusted certificate; `dane` DANE. Letters wait until then.",
+    )
+
+
+class Transport(Section):
+    """How connections to other servers are protected. Encryption is always used where it is offered; these make
+    sure of it, and of who is at the other end. Connections that [routes] describes with a `tls` of its own are left as
+    they are."""
+
+    mta_sts: bool = setting(True, "Fetch, keep and obey the policies of other domains (MTA-STS, RFC 8461).")
+    dane: bool = setting(
+        True, "Obey TLSA records of other hosts (DANE, RFC 7672); works where resolver.dnssec finds validated answers."
+    )
+    requiretls: bool = setting(
+        True, "Offer REQUIRETLS (RFC 8689) on connections with TLS; such letters leave to authenticated hosts only."
+    )
+    results: bool = setting(True, "Count how TLS with other domains went, for the reports that they ask for (TLSRPT).")
+    domains: dict[DomainName, TransportDomain] = setting(
+        {}, 'Exceptions, for example [transport.domains."bank.example"].'
+    )
 
 
 class Certificate(Section):
@@ -457,6 +493,7 @@ class Settings(Section):
         description='Fixed next hops before DNS: "bob.test" = "127.0.0.1:2626"; "*" = a smart host for all else.',
     )
     resolver: Resolver = Resolver()
+    transport: Transport = Transport()
     tls: Tls = Tls()
     acme: Acme = Acme()
     dns_update: DnsUpdate = DnsUpdate()

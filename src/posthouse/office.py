@@ -13,6 +13,7 @@ from posthouse.services.backups import Backups
 from posthouse.services.checkup import Checkup
 from posthouse.services.letterbox import Letterbox
 from posthouse.services.mailbox.shares import Shares
+from posthouse.services.secure_dns import dnssec_findings
 from posthouse.services.store_check import StoreCheck
 from posthouse.services.zone_update import ZoneUpdate
 
@@ -45,6 +46,7 @@ def office_of(house: House, reload: Callable[[], None], *, is_serving: bool) -> 
             house.workers,
             hostname=settings.hostname,
             local_checks=local_checks(house.folder, settings, machine.disk, machine.clock, is_serving=is_serving),
+            network_checks=[lambda: dnssec_findings(house.resolver, wants_dane=settings.transport.dane)],
         ),
         letterbox=Letterbox(house.directory, house.database, house.blobs, house.bus, machine.clock, machine.entropy),
         shares=Shares(house.directory, house.database, house.mailboxes.folders, house.mailboxes.sharing),

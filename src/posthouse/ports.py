@@ -11,9 +11,9 @@ import ipaddress
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
-from posthouse.mail.envelope import Envelope
+from posthouse.mail.envelope import Envelope, TlsWish
 from posthouse.outcome import Outcome
 
 T = TypeVar("T")
@@ -335,14 +335,60 @@ class PublicDns(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
+class TlsaRecord:
+    """Which certificate is good for a service (RFC 6698 §2.1). The numbers are as they came, known or not."""
+
+    usage: int
+    selector: int
+    matching: int
+    data: bytes
+
+    def __str__(self) -> str:
+        return f"{self.usage} {self.selector} {self.matching} {self.data.hex()}"
+
+
+@dataclass(frozen=True, slots=True)
+class Proven(Generic[T]):
+    """Records with what DNSSEC says of them. `is_authentic`: every step to them was signed and validated, by a
+    resolver whose word is taken; `name`: where they lie, at the end of all aliases."""
+
+    records: tuple[T, ...]
+    is_authentic: bool
+    name: str
+
+
+class SecureResolver(Resolver, Protocol):
+    """DNS for those who must know whether an answer can be believed (DANE). Methods raise as Resolver's."""
+
+    async def proven_mx(self, domain: str) -> Proven[MxRecord]: ...
+
+    async def proven_addresses(self, host: str) -> Proven[IPAddress]: ...
+
+    async def proven_alias(self, host: str) -> Proven[str]:
+        """CNAME, of this very name: whether its zone is signed although what it leads to is not."""
+
+    async def tlsa(self, name: str) -> Proven[TlsaRecord]: ...
+
+    async def distrust(self) -> str:
+        """Why no answer is authentic here, in words for the operator; "" where DNSSEC works."""
+
+
+@dataclass(frozen=True, slots=True)
 class TlsInfo:
     """What a TLS handshake agreed on. `binding` is the tls-server-end-point value where it is known."""
 
     version: str  # "TLSv1.3"
     cipher: str
     server_name: str | None = None  # SNI
-    is_verified: bool = False  # the peer's certificate chain and name were checked
+    is_verified: bool = False  # the peer's certificate chain and name were checked, or its key by DANE
     binding: bytes | None = None
+    trust: str = ""  # by what the peer was authenticated: "DANE-EE", "MTA-STS", …; "" where it was not
+    is_way_sure: bool = False  # the host's own name is known for sure too: signed MX, MTA-STS, or the operator's word
+
+    @property
+    def words(self) -> str:
+        """For people and the history: `TLSv1.3 (DANE-EE)`."""
+        return f"{self.version} ({self.trust})" if self.trust else self.version
 
 
 @dataclass(frozen=True, slots=True)
@@ -362,17 +408,59 @@ class Peer:
 
 
 @dataclass(frozen=True, slots=True)
+class HostProof:
+    """What DNSSEC says of the way to a host. `domain`: the next hop, whose policy counts; `host_name`: the host at the
+    end of its aliases. `has_mx` False: the host was named by an operator, or is the domain itself."""
+
+    domain: str
+    domain_alias: str  # the domain at the end of its aliases
+    has_mx: bool
+    is_mx_authentic: bool
+    host_name: str
+    is_host_authentic: bool
+
+
+@dataclass(frozen=True, slots=True)
+class DaneDemand:
+    """The TLSA records that the host's certificate must match, and the names that it may bear for a trust anchor."""
+
+    records: tuple[TlsaRecord, ...]
+    base: str  # the name under which the records were found, said as SNI (RFC 7672 §8.1)
+    names: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Target:
-    """One address to try for one next hop. `host` is the name for TLS and diagnostics."""
+    """One address to try for one next hop. `host` is the name for TLS and diagnostics.
+
+    `tls`: "none", "opportunistic", "require" (any certificate), "verify", "implicit" (TLS first, verified), "dane"
+    (by `dane` alone), or "try-verify": as verify, and where that fails as opportunistic. With `dane` set, "verify"
+    means both. `proof` None: nothing was asked. `wish` is that of the letters for which the session is made; `trust`
+    and `is_way_sure` go into the TlsInfo of a session that was authenticated.
+    """
 
     host: str
     address: str
     port: int = 25
-    tls: str = "opportunistic"  # or "none", "require" (any certificate), "verify", "implicit" (TLS first, verified)
+    tls: str = "opportunistic"
     username: str | None = None  # for a smart host
     password: str | None = None
     helo: str = "localhost"
     is_lmtp: bool = False
+    proof: HostProof | None = None
+    dane: DaneDemand | None = None
+    wish: TlsWish = TlsWish.USUAL
+    trust: str = ""
+    is_way_sure: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class TlsTrouble:
+    """Why TLS did not come about as it should have, in the words of RFC 8460 §4.3: `result` is one of them."""
+
+    result: str
+    reason: str
+    sending_ip: str = ""
 
 
 class MailConnection(Protocol):
@@ -380,6 +468,7 @@ class MailConnection(Protocol):
 
     extensions: Mapping[str, str]  # EHLO keyword in upper case -> its parameters
     tls: TlsInfo | None
+    trouble: TlsTrouble | None  # what went wrong with TLS before this session came about all the same
 
     @property
     def is_usable(self) -> bool:
@@ -393,12 +482,23 @@ class MailConnection(Protocol):
 
 
 class ConnectFault(Exception):  # noqa: N818 - as StoreFault
-    """No session with that host. `outcome` says why; `host_is_down` that other letters would meet the same."""
+    """No session with that host. `outcome` says why; `host_is_down` that other letters would meet the same. `trouble`:
+    what TLSRPT would say of it, None where it is not about TLS. `is_policy`: without the protection that is demanded
+    there might be a session."""
 
-    def __init__(self, outcome: Outcome, *, host_is_down: bool = True) -> None:
+    def __init__(
+        self,
+        outcome: Outcome,
+        *,
+        host_is_down: bool = True,
+        trouble: TlsTrouble | None = None,
+        is_policy: bool = False,
+    ) -> None:
         super().__init__(outcome.diagnostic)
         self.outcome = outcome
         self.host_is_down = host_is_down
+        self.trouble = trouble
+        self.is_policy = is_policy
 
 
 class MailTransport(Protocol):

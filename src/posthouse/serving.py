@@ -106,6 +106,7 @@ class Server:
     async def start(self) -> None:
         for listener in self.listeners:
             await listener.start()
+        self.house.room.start()
         await self.house.relay.start()
         await self.house.key_rotation.begin()
         self._housekeeping.start()
@@ -129,21 +130,25 @@ class Server:
             self._housekeeping.stop(),
             self.house.certificates.stop(),
         )
+        await self.house.room.stop()  # after the relay, whose last sessions are counted
         await self.house.close()
         self._log.info("stopped")
 
     def reload(self, settings: Settings) -> None:
         """Take over what can change while serving: routes, schedules, how letters from other servers are judged, how
-        letters are passed on and signed. The rest needs a restart; the log says so."""
+        letters are passed on, signed and protected. The rest needs a restart; the log says so."""
         self.house.routing.set_routes(static_routes(settings))
+        self.house.room.set_rules(settings)
         schedules = schedules_of(settings)
         self.house.delivery.set_schedules(schedules)
         self.house.settler.schedules = schedules
         self._reload_trust(settings)
-        taken = {"routes", "queue", "authentication", "forwarding", "signing"}
+        taken = {"routes", "queue", "authentication", "forwarding", "signing", "transport"}
         old = self.house.settings.model_dump(exclude=taken)
         new = settings.model_dump(exclude=taken)
         changed = sorted(key for key in new if new[key] != old[key])
+        if settings.transport.requiretls != self.house.settings.transport.requiretls:
+            changed.append("transport.requiretls")
         if changed:
             self._log.warning("a restart is needed for changes in these sections", sections=changed)
         self.house.relay.wake()
@@ -205,6 +210,7 @@ def _smtp(house: House, role: Role, listener: str) -> SessionFactory:
             offers_tls=tls is None and role is not Role.LMTP,
             requires_auth=role is Role.SUBMISSION,
             auth_needs_tls=not plaintext,
+            offers_requiretls=settings.transport.requiretls,
         )
         if tls is not None:
             engine.tls_started(tls)

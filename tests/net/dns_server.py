@@ -29,6 +29,7 @@ class DnsServer(asyncio.DatagramProtocol):
         self.negative_ttl = 600
         self.truncates_udp = False
         self.is_authoritative = False
+        self.signed: set[str] = set()  # names whose answers are said to be validated, when the question asks for it
         self.queries: list[tuple[str, str, str]] = []
         self.arrived = asyncio.Event()
         self.may_answer = asyncio.Event()
@@ -71,6 +72,8 @@ class DnsServer(asyncio.DatagramProtocol):
             return None
         reply = dns.message.make_response(query)
         reply.flags |= dns.flags.AA if self.is_authoritative else dns.flags.RA
+        if key[0] in self.signed and query.flags & dns.flags.AD:
+            reply.flags |= dns.flags.AD
         if way == "udp" and self.truncates_udp:
             reply.flags |= dns.flags.TC
             return reply.to_wire()

@@ -120,7 +120,7 @@ async def test_starttls(use: str, server_tls: ssl.SSLContext, files: Certificate
         assert connection.tls.is_verified == (use == "verify")
         assert "STARTTLS" not in connection.extensions
         [outcome, _] = await connection.send(ENVELOPE, LETTER)
-        assert outcome.tls == "TLSv1.3"
+        assert outcome.tls == ("TLSv1.3 (certificate)" if use == "verify" else "TLSv1.3")
         await connection.close()
 
 
@@ -225,7 +225,7 @@ async def test_tls_is_a_seam() -> None:
             self.asked: list[tuple[str, bool]] = []
 
         async def start(
-            self, transport: asyncio.Transport, protocol: asyncio.Protocol, host: str, *, is_verified: bool
+            self, transport: asyncio.Transport, protocol: asyncio.Protocol, host: str, *, is_verified: bool, dane: None
         ) -> tuple[asyncio.Transport, TlsInfo]:
             self.asked.append((host, is_verified))
             if host == "refused.test":

@@ -223,10 +223,10 @@ def test_a_report_whose_reader_goes_within_the_unit_is_posted_anew():
         prepare = world.poster.prepare
         asked = 0
 
-        async def first_in_vain(octets, to, trace):
+        async def first_in_vain(octets, to, trace, *, wish):
             nonlocal asked
             asked += 1
-            posting = await prepare(octets, to, trace)
+            posting = await prepare(octets, to, trace, wish=wish)
 
             def gone(tx):
                 raise RecipientsGone((1,))

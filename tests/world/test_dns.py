@@ -8,8 +8,8 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 
-from posthouse.ports import MxRecord, NameNotFound, ResolverFault
-from posthouse.sim.dns import LOOK_UP, NO_ANSWER, NOTHING, TlsaRecord, WorldDns, WorldResolver
+from posthouse.ports import MxRecord, NameNotFound, ResolverFault, TlsaRecord
+from posthouse.sim.dns import LOOK_UP, NO_ANSWER, NOTHING, WorldDns, WorldResolver
 from posthouse.sim.loop import WorldLoop
 
 
@@ -87,8 +87,9 @@ def test_text_and_tlsa_records() -> None:
         dns.add_txt("_mta-sts.bob.test", b"v=STSv1; id=1")
         dns.add_tlsa("mail.bob.test", record)
         assert await resolver.txt("_mta-sts.bob.test") == [b"v=STSv1; id=1"]
-        assert await resolver.tlsa("mail.bob.test") == [record]
+        answer = await resolver.tlsa("_25._tcp.mail.bob.test")
+        assert (answer.records, answer.is_authentic) == ((record,), False)
         with pytest.raises(NameNotFound):
-            await resolver.tlsa("mail.bob.test", 465)
+            await resolver.tlsa("_465._tcp.mail.bob.test")
 
     play(script)

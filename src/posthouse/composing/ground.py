@@ -11,10 +11,21 @@ from posthouse.config import Settings
 from posthouse.net.clock import SystemClock, SystemEntropy
 from posthouse.net.disk import PosixDisk
 from posthouse.net.resolver import DnsResolver
+from posthouse.net.smtp_tls import LoopTlsStarter
 from posthouse.net.smtp_transport import SmtpTransport
 from posthouse.net.web_client import HttpsClient
 from posthouse.net.workers import ThreadWorkers
-from posthouse.ports import Clock, Disk, Entropy, MailTransport, Resolver, StoreFault, WebClient, Workers
+from posthouse.ports import (
+    Clock,
+    Disk,
+    Entropy,
+    MailTransport,
+    Resolver,
+    SecureResolver,
+    StoreFault,
+    WebClient,
+    Workers,
+)
 from posthouse.services.passwords import Cost
 from posthouse.store.blobs.packs import PackStore
 from posthouse.store.buses.local import LocalBus
@@ -35,7 +46,7 @@ class Machine:
     entropy: Entropy
     disk: Disk
     workers: Callable[[], Workers]
-    resolver: Callable[[Settings], Resolver]
+    resolver: Callable[[Settings], SecureResolver]
     transport: Callable[[], MailTransport]
     web: Callable[[Resolver], WebClient]
     vfs: str | None = None  # SQLite's file system, None for the real one
@@ -51,8 +62,10 @@ def real_machine() -> Machine:
         entropy=entropy,
         disk=PosixDisk(),
         workers=ThreadWorkers,
-        resolver=lambda settings: DnsResolver(clock, settings.resolver.servers, try_seconds=settings.resolver.timeout),
-        transport=lambda: SmtpTransport(entropy),
+        resolver=lambda settings: DnsResolver(
+            clock, settings.resolver.servers, try_seconds=settings.resolver.timeout, dnssec=settings.resolver.dnssec
+        ),
+        transport=lambda: SmtpTransport(entropy, LoopTlsStarter(clock=clock)),
         web=HttpsClient,
     )
 

@@ -6,10 +6,11 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from posthouse.composing.ground import Ground
+from posthouse.composing.transport import TransportRoom, open_transport
 from posthouse.composing.trust import Trust
 from posthouse.config import Destination, Settings
 from posthouse.mail.address import Address, Domain
-from posthouse.ports import Resolver
+from posthouse.ports import SecureResolver
 from posthouse.services.bounce import Bounce
 from posthouse.services.carrier import Carrier
 from posthouse.services.delivery import Delivery, ReportPoster
@@ -24,7 +25,8 @@ from posthouse.services.waiting import WaitingDelivery
 
 @dataclass(frozen=True, slots=True)
 class Outgoing:
-    resolver: Resolver
+    resolver: SecureResolver
+    room: TransportRoom
     routing: Routing
     delivery: Delivery
     bounce: Bounce
@@ -37,6 +39,7 @@ def open_outgoing(ground: Ground, directory: Directory, trust: Trust) -> Outgoin
     settings, machine, database, blobs = ground.settings, ground.machine, ground.database, ground.blobs
     clock, entropy, bus = machine.clock, machine.entropy, ground.bus
     resolver = machine.resolver(settings)
+    room = open_transport(ground, resolver)
     routing = Routing(resolver, entropy, settings.hostname, routes=static_routes(settings))
     schedules = schedules_of(settings)
     delivery = Delivery(routing, schedules, bus)
@@ -54,7 +57,7 @@ def open_outgoing(ground: Ground, directory: Directory, trust: Trust) -> Outgoin
     carrier = Carrier(
         database,
         blobs,
-        machine.transport(),
+        room.transport,
         clock,
         routing=routing,
         settler=settler,
@@ -63,6 +66,7 @@ def open_outgoing(ground: Ground, directory: Directory, trust: Trust) -> Outgoin
     )
     return Outgoing(
         resolver=resolver,
+        room=room,
         routing=routing,
         delivery=delivery,
         bounce=bounce,

@@ -33,6 +33,14 @@ class Notify(Flag):
     DELAY = auto()
 
 
+class TlsWish(StrEnum):
+    """What a letter's author asks of its way (RFC 8689 §4.1)."""
+
+    USUAL = ""
+    REQUIRED = "required"  # REQUIRETLS of MAIL FROM: only to authenticated hosts that promise the same
+    OPTIONAL = "optional"  # TLS-Required: No: rather unprotected than undelivered, whatever the recipient's policy
+
+
 @dataclass(frozen=True, slots=True)
 class ReversePath:
     """Argument of MAIL FROM with its parameters. `address` is None for the null reverse-path `<>`."""
@@ -45,6 +53,7 @@ class ReversePath:
     envelope_id: str | None = None  # ENVID=, decoded from xtext (RFC 3461 §4.4)
     auth: str | None = None  # AUTH=, decoded from xtext (RFC 4954 §5); carried, never trusted
     hold_until: int | None = None  # seconds since the epoch; reserved for FUTURERELEASE (RFC 4865)
+    wish: TlsWish = TlsWish.USUAL
 
     @property
     def is_null(self) -> bool:

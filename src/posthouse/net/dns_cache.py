@@ -27,9 +27,12 @@ MAX_ENTRIES = 20_000
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """Records, as the resolver's methods return them; empty: the name has none of that type."""
+    """Records, as the resolver's methods return them; empty: the name has none of that type. `is_authentic`: validated
+    by a resolver that is trusted; `name`: where they lie, at the end of aliases."""
 
     records: tuple[Any, ...]
+    is_authentic: bool = False
+    name: str = ""
 
 
 @dataclass(frozen=True, slots=True)

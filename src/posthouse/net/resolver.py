@@ -10,10 +10,11 @@ from __future__ import annotations
 import asyncio
 import ipaddress
 from collections.abc import Sequence
-from typing import Any
+from typing import Literal
 
 import dns.asyncresolver
 import dns.exception
+import dns.flags
 import dns.message
 import dns.name
 import dns.nameserver
@@ -22,7 +23,7 @@ import dns.resolver
 import dns.reversename
 
 from posthouse.net.dns_cache import Answer, DnsCache, Faulty, Found, Missing
-from posthouse.ports import Clock, IPAddress, MxRecord, NameNotFound, ResolverFault
+from posthouse.ports import Clock, IPAddress, MxRecord, NameNotFound, Proven, ResolverFault, TlsaRecord
 
 # Seconds that one server gets for one try; a recursive server that must ask around needs 1 or 2.
 TRY_SECONDS = 3.0
@@ -33,18 +34,34 @@ UDP_PAYLOAD = 1232
 # Questions under way at once: each holds a socket, and a server that is asked more at once drops some.
 MAX_IN_FLIGHT = 100
 DNS_PORT = 53
+# The root is signed and every validating resolver has its key: what it says of the root tells what it does.
+PROBE_NAME, PROBE_KIND = ".", "SOA"
+Dnssec = Literal["auto", "trust", "off"]
 
 
 class DnsResolver:
     """Caches by TTL; equal questions asked at once become one. Servers are tried in their order."""
 
-    def __init__(self, clock: Clock, servers: Sequence[str] = (), *, try_seconds: float = TRY_SECONDS) -> None:
-        """`servers`: "192.0.2.1", "192.0.2.1:5353", "[2001:db8::1]:5353"; none: the system's.
+    def __init__(
+        self,
+        clock: Clock,
+        servers: Sequence[str] = (),
+        *,
+        try_seconds: float = TRY_SECONDS,
+        dnssec: Dnssec = "auto",
+        probe: tuple[str, str] = (PROBE_NAME, PROBE_KIND),
+    ) -> None:
+        """`servers`: "192.0.2.1", "192.0.2.1:5353", "[2001:db8::1]:5353"; none: the system's. `dnssec`: whose word is
+        taken that an answer was validated: `auto` that of servers on this machine, `trust` that of all (the operator
+        answers for the way to them), `off` nobody's. `probe`: the name and type whose answer shows it.
 
         Raises ValueError for text that is no such thing. A system without DNS servers is a fault of each
         question, not of the start: the network may come up later.
         """
         self._try_seconds = try_seconds
+        self._dnssec = dnssec
+        self._probe = probe
+        self._has_seen_proof = False  # an authentic answer, to whatever question
         self._configured: tuple[dns.nameserver.Nameserver, ...] = tuple(map(nameserver, servers))
         self._cache = DnsCache(clock.monotonic)
         self._in_flight: dict[tuple[str, str], asyncio.Task[Answer]] = {}
@@ -53,24 +70,33 @@ class DnsResolver:
 
     async def mx(self, domain: str) -> list[MxRecord]:
         """Sorted by preference and host. The null MX (RFC 7505) has the host ""."""
-        records = await self._records(domain, "MX")
-        return sorted(
-            (MxRecord(record.preference, _text(record.exchange)) for record in records),
+        return list((await self.proven_mx(domain)).records)
+
+    async def proven_mx(self, domain: str) -> Proven[MxRecord]:
+        found = await self._found(domain, "MX")
+        records = sorted(
+            (MxRecord(record.preference, _text(record.exchange)) for record in found.records),
             key=lambda mx: (mx.preference, mx.host),
         )
+        return Proven(tuple(records), found.is_authentic, found.name)
 
     async def addresses(self, host: str, version: int = 0) -> list[IPAddress]:
         """AAAA, then A, each sorted. One of the two missing or faulty does not hide the other."""
         if version:
-            records = await self._records(host, "A" if version == 4 else "AAAA")
+            records = (await self._found(host, "A" if version == 4 else "AAAA")).records
             return sorted(ipaddress.ip_address(record.address) for record in records)
+        return list((await self.proven_addresses(host)).records)
+
+    async def proven_addresses(self, host: str) -> Proven[IPAddress]:
+        """As `addresses`; authentic when all that was found is."""
         wide, narrow = await asyncio.gather(self._answer(host, "AAAA"), self._answer(host, "A"))
         found: list[IPAddress] = []
-        for answer in (wide, narrow):
-            if isinstance(answer, Found):
-                found += sorted(ipaddress.ip_address(record.address) for record in answer.records)
-        if found:
-            return found
+        used = [answer for answer in (wide, narrow) if isinstance(answer, Found) and answer.records]
+        for each in used:
+            found += sorted(ipaddress.ip_address(record.address) for record in each.records)
+        if used:
+            is_authentic = all(each.is_authentic and each.name == used[0].name for each in used)
+            return Proven(tuple(found), is_authentic, used[0].name)
         # RFC 8020 §2: NXDOMAIN is about the name, whatever type was asked for. Yet some name servers say it to AAAA
         # alone, so it is believed only when the other question was answered too.
         for answer in (wide, narrow):
@@ -78,21 +104,49 @@ class DnsResolver:
                 raise ResolverFault(f"{host}: {answer.reason}")
         if isinstance(wide, Missing) or isinstance(narrow, Missing):
             raise NameNotFound(host)
-        return []
+        return Proven((), is_authentic=False, name=host)
 
     async def txt(self, name: str) -> list[bytes]:
         """Sorted; the strings of one record joined (RFC 7208 §3.3)."""
-        return sorted(b"".join(record.strings) for record in await self._records(name, "TXT"))
+        return sorted(b"".join(record.strings) for record in (await self._found(name, "TXT")).records)
 
     async def names(self, address: IPAddress) -> list[str]:
         """PTR, sorted."""
         name = dns.reversename.from_address(str(address)).to_text(omit_final_dot=True)
-        return sorted(_text(record.target) for record in await self._records(name, "PTR"))
+        return sorted(_text(record.target) for record in (await self._found(name, "PTR")).records)
+
+    async def proven_alias(self, host: str) -> Proven[str]:
+        found = await self._found(host, "CNAME")
+        return Proven(tuple(_text(record.target) for record in found.records), found.is_authentic, found.name)
+
+    async def tlsa(self, name: str) -> Proven[TlsaRecord]:
+        found = await self._found(name, "TLSA")
+        records = sorted((record.usage, record.selector, record.mtype, record.cert) for record in found.records)
+        return Proven(tuple(TlsaRecord(*record) for record in records), found.is_authentic, found.name)
+
+    async def distrust(self) -> str:
+        """Why no answer is authentic here; "" where DNSSEC works, by any answer so far or by one to the probe."""
+        if self._dnssec == "off":
+            return "resolver.dnssec is off"
+        if self._has_seen_proof:
+            return ""
+        name, kind = self._probe
+        try:
+            found = await self._found(name, kind)
+        except (NameNotFound, ResolverFault) as fault:
+            return f"DNS does not answer ({fault})"
+        if found.is_authentic:
+            return ""
+        servers = ", ".join(str(server) for server in self._get_engine().nameservers)
+        if self._dnssec == "auto" and not any(_is_near(str(server)) for server in self._get_engine().nameservers):
+            return f"the name servers ({servers}) are not on this machine, so their word on DNSSEC is not taken"
+        return f"the name servers ({servers}) do not validate DNSSEC"
 
     def forget(self) -> None:
         """Empty the cache, and read the system's configuration again at the next question (reload)."""
         self._cache.clear()
         self._engine = None
+        self._has_seen_proof = False
 
     async def close(self) -> None:
         """Give up what is still asked."""
@@ -103,11 +157,11 @@ class DnsResolver:
 
     # --- questions --------------------------------------------------------------------------------
 
-    async def _records(self, name: str, kind: str) -> tuple[Any, ...]:
+    async def _found(self, name: str, kind: str) -> Found:
         answer = await self._answer(name, kind)
         match answer:
-            case Found(records):
-                return records
+            case Found():
+                return answer
             case Missing():
                 raise NameNotFound(name)
             case Faulty(reason):
@@ -147,7 +201,14 @@ class DnsResolver:
         except (dns.exception.DNSException, OSError, EOFError) as error:
             # SERVFAIL and REFUSED from all servers, time-outs, broken messages, CNAME loops.
             return Faulty(reason_of(error)), 0.0
-        return Found(tuple(reply.rrset or ())), float(reply.chaining_result.minimum_ttl)
+        chain = reply.chaining_result
+        is_authentic = bool(reply.response.flags & dns.flags.AD) and self._is_trusted(reply.nameserver)
+        self._has_seen_proof = self._has_seen_proof or is_authentic
+        return Found(tuple(reply.rrset or ()), is_authentic, _text(chain.canonical_name)), float(chain.minimum_ttl)
+
+    def _is_trusted(self, server: str | None) -> bool:
+        """Whether the word of this server, "it is validated", is taken (RFC 4035 §4.9.3: only over a secure way)."""
+        return self._dnssec == "trust" or (self._dnssec == "auto" and _is_near(server or ""))
 
     def _get_engine(self) -> dns.asyncresolver.Resolver:
         if self._engine is None:
@@ -158,6 +219,8 @@ class DnsResolver:
             engine.lifetime = max(QUESTION_SECONDS, self._try_seconds)
             engine.cache = None  # ours counts by the port's clock
             engine.use_edns(0, 0, UDP_PAYLOAD)
+            # RFC 6840 §5.7: AD in a question asks for AD in its answer, without the signatures that DO would bring.
+            engine.set_flags(dns.flags.RD | dns.flags.AD)
             self._engine = engine
         return self._engine
 
@@ -177,6 +240,14 @@ def nameserver(text: str) -> dns.nameserver.Do53Nameserver:
     if not 0 < port < 65536:
         raise ValueError(f"{text!r}: there is no port {port}")
     return dns.nameserver.Do53Nameserver(str(address), port)
+
+
+def _is_near(server: str) -> bool:
+    """Whether a name server, as "Do53:127.0.0.1@53" or by its address alone, is on this machine."""
+    try:
+        return ipaddress.ip_address(server.removeprefix("Do53:").rpartition("@")[0] or server).is_loopback
+    except ValueError:
+        return False
 
 
 def _text(name: dns.name.Name) -> str:

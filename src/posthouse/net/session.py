@@ -13,7 +13,12 @@ from posthouse.protocol.engine import Engine
 
 
 class TlsRefused(Exception):  # noqa: N818 - the peer's answer, not a fault of ours
-    """The handshake failed, was broken off or took too long; the connection is of no more use."""
+    """The handshake failed, was broken off or took too long; the connection is of no more use. `result`: what TLSRPT
+    calls it (RFC 8460 §4.3)."""
+
+    def __init__(self, reason: str, *, result: str = "validation-failure") -> None:
+        super().__init__(reason)
+        self.result = result
 
 
 class TlsUpgrader(Protocol):

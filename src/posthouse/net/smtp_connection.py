@@ -13,16 +13,18 @@ import os
 import socket
 import ssl
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import cast
 
 from posthouse.mail.envelope import Envelope
 from posthouse.net.session import TlsRefused
 from posthouse.net.smtp_tls import WRITE_HIGH_WATER, TlsStarter
 from posthouse.outcome import BAD_CONNECTION, Outcome
-from posthouse.ports import Buffer, Target, TlsInfo
+from posthouse.ports import Buffer, Target, TlsInfo, TlsTrouble
 from posthouse.protocol.engine import Signal
 from posthouse.protocol.smtp.client import SmtpClient
-from posthouse.protocol.smtp.client_events import ClientEvent, LetterDone, Phase
+from posthouse.protocol.smtp.client_events import ClientEvent, LetterDone, Phase, SessionFailed, SessionReady
+from posthouse.protocol.smtp.client_outcomes import TLS_NOT_OFFERED
 
 # Octets of replies that may wait while we are busy. All replies to a group of 1,000 RCPT fit; a host that
 # sends more than it was asked for is dropped.
@@ -50,6 +52,7 @@ class Wire(asyncio.Protocol):
         self._gone: asyncio.Future[None] = loop.create_future()
         self._has_news = False
         self._unread = 0
+        self.local_address = ""
         self._held: list[bytes] | None = None  # came through TLS before the engine was told of it
         self._why_lost: str | None = None  # the same for the end of the connection
 
@@ -59,6 +62,8 @@ class Wire(asyncio.Protocol):
         if bound is not None and (connected := transport.get_extra_info("socket")) is not None:
             with contextlib.suppress(OSError):  # a system that knows the name and not the thing
                 connected.setsockopt(socket.IPPROTO_TCP, bound, UNSENT_BOUND)
+        own = transport.get_extra_info("sockname")
+        self.local_address = own[0] if isinstance(own, tuple) else ""
         self.transport.set_write_buffer_limits(high=WRITE_HIGH_WATER)
 
     def data_received(self, data: bytes) -> None:
@@ -130,13 +135,15 @@ class Wire(asyncio.Protocol):
         self._unread = 0
         return True
 
-    async def start_tls(self, starter: TlsStarter, host: str, *, is_verified: bool) -> None:
+    async def start_tls(self, starter: TlsStarter, target: Target, *, is_verified: bool) -> None:
         """Raises TlsRefused."""
         assert self.transport is not None
         # A TLS 1.3 host may send its greeting with the end of the handshake, before our task is awake.
         self._held = []
         try:
-            self.transport, tls = await starter.start(self.transport, self, host, is_verified=is_verified)
+            self.transport, tls = await starter.start(
+                self.transport, self, target.host, is_verified=is_verified, dane=target.dane
+            )
         except BaseException:
             # The transport no longer knows us, so nobody would tell us when it is gone.
             self.abort()
@@ -144,7 +151,7 @@ class Wire(asyncio.Protocol):
             self._held = None
             raise
         held, self._held = self._held, None
-        self.engine.tls_started(tls)
+        self.engine.tls_started(_with_trust(tls, target))
         for data in held:
             self.engine.receive_data(data)
         if self._why_lost is not None:
@@ -185,6 +192,7 @@ class SmtpConnection:
         """`ended` is called after each letter, for what is to be remembered about the host."""
         self.extensions: Mapping[str, str] = {}
         self.tls: TlsInfo | None = None
+        self.trouble: TlsTrouble | None = None
         self._wire = wire
         self._engine = wire.engine
         self._target = target
@@ -206,7 +214,19 @@ class SmtpConnection:
         event = await self.drive()
         self.extensions = self._engine.offer.extensions
         self.tls = self._engine.tls
+        if self.trouble is None and self._target.tls != "none" and self.tls is None:
+            self._explain(event)
         return event
+
+    def _explain(self, event: ClientEvent | None) -> None:
+        """Why there is no TLS, where the handshake did not even begin."""
+        if isinstance(event, SessionReady) or (
+            isinstance(event, SessionFailed) and event.outcome.status == TLS_NOT_OFFERED
+        ):
+            reason = event.outcome.diagnostic if isinstance(event, SessionFailed) else ""
+            self.trouble = TlsTrouble("starttls-not-supported", reason, self._wire.local_address)
+        elif isinstance(event, SessionFailed) and event.is_tls_suspect:
+            self.trouble = TlsTrouble("validation-failure", event.outcome.diagnostic, self._wire.local_address)
 
     async def send(self, envelope: Envelope, content: Sequence[Buffer]) -> list[Outcome]:
         """One mail transaction; one outcome per forward-path, in order."""
@@ -277,9 +297,19 @@ class SmtpConnection:
     async def _start_tls(self) -> None:
         target = self._target
         try:
-            await self._wire.start_tls(self._starter, target.host, is_verified=target.tls == "verify")
+            await self._wire.start_tls(self._starter, target, is_verified=target.tls in ("verify", "try-verify"))
         except TlsRefused as refused:
+            self.trouble = TlsTrouble(refused.result, str(refused), self._wire.local_address)
             self._engine.lost(f"TLS did not start: {refused}")
+
+
+def _with_trust(tls: TlsInfo, target: Target) -> TlsInfo:
+    """With what the target says of the trust: "MTA-STS" is known from its policy, not from the handshake."""
+    if not tls.is_verified:
+        return tls
+    named = tls.trust.removeprefix("certificate") if target.trust else tls.trust
+    trust = ", ".join(word for word in (named, target.trust) if word)
+    return replace(tls, trust=trust, is_way_sure=target.is_way_sure)
 
 
 def words_of(error: BaseException) -> str:

@@ -17,7 +17,7 @@ from posthouse.net.session import TlsRefused
 from posthouse.net.smtp_connection import SmtpConnection, Wire, words_of
 from posthouse.net.smtp_tls import LoopTlsStarter, TlsStarter
 from posthouse.outcome import NO_ANSWER_FROM_HOST, SYSTEM_FAULT, Outcome
-from posthouse.ports import ConnectFault, Entropy, Target
+from posthouse.ports import ConnectFault, Entropy, Target, TlsTrouble
 from posthouse.protocol.smtp.client import SmtpClient
 from posthouse.protocol.smtp.client_auth import Credentials
 from posthouse.protocol.smtp.client_events import ClientSettings, SessionFailed, SessionReady, TlsUse
@@ -42,8 +42,13 @@ _TLS_USE = {
     "opportunistic": TlsUse.OFFERED,
     "require": TlsUse.REQUIRED,
     "verify": TlsUse.REQUIRED,
+    "dane": TlsUse.REQUIRED,
+    "try-verify": TlsUse.OFFERED,
     "implicit": TlsUse.NEVER,  # TLS is there before the greeting
 }
+# What is tried when TLS does not work as it should. RFC 7435 §3: better unprotected than undelivered.
+_DEMANDS = ("require", "verify", "dane")
+_NEXT_BEST = {"try-verify": "opportunistic", "opportunistic": "none"}
 
 
 class SmtpTransport:
@@ -64,22 +69,27 @@ class SmtpTransport:
         """Connect, greet, EHLO, STARTTLS, AUTH as the target says. Raises ConnectFault."""
         if target.tls not in _TLS_USE:
             raise ValueError(f"unknown use of TLS: {target.tls!r}")
-        if target.username is not None and target.tls == "opportunistic" and not _is_loopback(target.address):
+        if target.username is not None and target.tls in _NEXT_BEST and not _is_loopback(target.address):
             # A password is for one host alone: with any certificate taken it would be for whoever stands between.
             # The operator may say otherwise ("require").
             target = replace(target, tls="verify")
-        failed = await self._attempt(target)
-        if isinstance(failed, SmtpConnection):
-            return failed
-        if failed.is_tls_suspect and target.tls == "opportunistic" and target.username is None:
-            # RFC 7435 §3: better unprotected than undelivered. With a password it stays protected.
-            _log.info("tls failed, trying without", host=target.host, reason=failed.outcome.diagnostic)
-            failed = await self._attempt(replace(target, tls="none"))
-            if isinstance(failed, SmtpConnection):
-                return failed
-        raise ConnectFault(failed.outcome)
+        trouble: TlsTrouble | None = None  # the first: what came after it was only second best
+        tried = target
+        while True:
+            connection, failed = await self._attempt(tried)
+            trouble = trouble or connection.trouble
+            if failed is None:
+                connection.trouble = trouble
+                return connection
+            # With a password it stays protected.
+            if not failed.is_tls_suspect or tried.tls not in _NEXT_BEST or target.username is not None:
+                is_policy = trouble is not None and target.tls in _DEMANDS
+                raise ConnectFault(failed.outcome, trouble=trouble, is_policy=is_policy)
+            _log.info("tls failed, trying with less", host=target.host, reason=failed.outcome.diagnostic)
+            tried = replace(tried, tls=_NEXT_BEST[tried.tls])
 
-    async def _attempt(self, target: Target) -> SmtpConnection | SessionFailed:
+    async def _attempt(self, target: Target) -> tuple[SmtpConnection, SessionFailed | None]:
+        """One connection: ready for letters, or why it is not. Raises ConnectFault where there is none at all."""
         loop = asyncio.get_running_loop()
         engine = SmtpClient(self._settings(target))
         wire = Wire(engine, loop)
@@ -95,7 +105,7 @@ class SmtpTransport:
         connection = SmtpConnection(wire, target, self._starter, lambda ended: self._remember(target, ended))
         try:
             if target.tls == "implicit":
-                await wire.start_tls(self._starter, target.host, is_verified=True)
+                await wire.start_tls(self._starter, target, is_verified=True)
             event = await connection.open()
         except TlsRefused as refused:
             wire.abort()
@@ -105,11 +115,11 @@ class SmtpTransport:
             wire.abort()
             raise
         if isinstance(event, SessionReady):
-            return connection
+            return connection, None
         await wire.close()
         if isinstance(event, SessionFailed):
-            return event
-        return SessionFailed(_silent(target, "the session ended before it began"))
+            return connection, event
+        return connection, SessionFailed(_silent(target, "the session ended before it began"))
 
     def _settings(self, target: Target) -> ClientSettings:
         credentials = None

@@ -13,7 +13,7 @@ from typing import Protocol
 
 from posthouse.mail.address import Address, parse_address
 from posthouse.mail.dsn import Action, DsnRecipient, DsnReport, compose_dsn
-from posthouse.mail.envelope import DsnReturn, ForwardPath, Notify, ReversePath
+from posthouse.mail.envelope import DsnReturn, ForwardPath, Notify, ReversePath, TlsWish
 from posthouse.outcome import Outcome
 from posthouse.ports import BlobLocation, BlobStore, Clock, Entropy, StoreFault, Transaction
 
@@ -33,7 +33,7 @@ class Posting(Protocol):
 class DsnPoster(Protocol):
     """Whoever can deliver a report of ours: into a mailbox here, or through the queue."""
 
-    async def prepare(self, octets: bytes, to: Address, trace: str) -> Posting:
+    async def prepare(self, octets: bytes, to: Address, trace: str, *, wish: TlsWish = TlsWish.USUAL) -> Posting:
         """What to run in the unit of work that makes the report true."""
 
 
@@ -125,7 +125,9 @@ class Bounce:
             octets = compose_dsn(self._report(letter, to, wanted[action], original, is_full=is_full))
             if self._signing is not None:
                 octets = await self._signing.sign(octets, self._clock.wall())
-            postings.append(await self._poster.prepare(octets, to, letter.trace))
+            # RFC 8689 §5: a report quotes the letter, so it is protected as that was.
+            wish = letter.reverse_path.wish if letter.reverse_path.wish is TlsWish.REQUIRED else TlsWish.USUAL
+            postings.append(await self._poster.prepare(octets, to, letter.trace, wish=wish))
             self.written += 1
         return postings
 
@@ -158,8 +160,9 @@ class Bounce:
         except StoreFault:
             return letter.prefix, False  # the news must reach its reader even when the letter cannot be read
         size = len(letter.prefix) + len(content)
+        is_bound = letter.reverse_path.wish is TlsWish.REQUIRED  # RFC 8689 §5: as if RET=HDRS, whatever RET says
         limit = {DsnReturn.FULL: MAX_RETURNED, DsnReturn.HEADERS: -1, None: RETURNED_IN_FULL}
-        if action is Action.FAILED and size <= limit[letter.reverse_path.dsn_return]:
+        if action is Action.FAILED and not is_bound and size <= limit[letter.reverse_path.dsn_return]:
             return letter.prefix + bytes(content), True
         return _header(letter.prefix + bytes(content[:MAX_HEADER])), False
 

@@ -14,7 +14,7 @@ from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
-from posthouse.mail.envelope import ReversePath
+from posthouse.mail.envelope import ReversePath, TlsWish
 from posthouse.outcome import (
     SYSTEM_FAULT,
     TOO_MANY_RECIPIENTS,
@@ -34,7 +34,9 @@ from posthouse.ports import (
     Transaction,
 )
 from posthouse.services.bounce import Posting
+from posthouse.services.bound_letters import BoundLetters, is_bound
 from posthouse.services.fitting import envelope, obstacle, recipient_limit
+from posthouse.services.guarded_transport import keeps_promise
 from posthouse.services.lanes import Lane
 from posthouse.services.routing import RouteGone, Routing, RoutingFault
 from posthouse.services.settle import STORE_PAUSES, Settlement, Settler
@@ -98,6 +100,7 @@ class Carrier:
         self._clock = clock
         self._local = local
         self._return_path = return_path
+        self._bound = BoundLetters(routing, transport)
         self._linger = linger
         self.lease = lease
         self._bad_targets: dict[tuple[str, int], float] = {}  # (address, port) -> monotonic time of its rehabilitation
@@ -222,27 +225,65 @@ class Carrier:
             await self._unreachable(lane, fault.outcome)
             return None
         outcomes: list[Outcome] = []
+        is_policy = False
         for target in self._in_order(targets):
             try:
-                connection = await self._transport.connect(target)
+                return await self._connect_to(lane, target)
             except ConnectFault as fault:
-                self._settler.counters.connections_failed += 1
-                self._rest_target(target)
+                is_policy = is_policy or fault.is_policy
                 # A wrong password at our own smart host is no reason to return everybody's mail.
                 outcomes.append(_softened(fault.outcome) if target.username else fault.outcome)
-                continue
-            except Exception as defect:  # see _transaction
-                self._log.exception("connect_failed", host=target.host, address=target.address, reason=repr(defect))
-                outcomes.append(Outcome(SYSTEM_FAULT, OUR_FAULT, target.host, target.address))
-                continue
-            self._settler.counters.connections += 1
-            self._bad_targets.pop((target.address, target.port), None)
-            lane.host, lane.address, lane.transactions = target.host, target.address, 0
-            lane.is_connected = True
-            return connection
+        if is_policy:
+            await self._carry_unprotected(lane, targets)
         # Permanent only if every host said so.
         await self._unreachable(lane, next((each for each in outcomes if not each.is_failed), outcomes[0]))
         return None
+
+    async def _connect_to(self, lane: Lane, target: Target) -> MailConnection:
+        """Raises ConnectFault."""
+        try:
+            connection = await self._transport.connect(target)
+        except ConnectFault:
+            self._settler.counters.connections_failed += 1
+            self._rest_target(target)
+            raise
+        except Exception as defect:  # see _transaction
+            self._log.exception("connect_failed", host=target.host, address=target.address, reason=repr(defect))
+            raise ConnectFault(Outcome(SYSTEM_FAULT, OUR_FAULT, target.host, target.address)) from defect
+        self._settler.counters.connections += 1
+        self._bad_targets.pop((target.address, target.port), None)
+        lane.host, lane.address, lane.transactions = target.host, target.address, 0
+        lane.is_connected = True
+        return connection
+
+    async def _carry_unprotected(self, lane: Lane, targets: Sequence[Target]) -> None:
+        """No session came about that the destination's policy allows: letters that say TLS-Required: No go all the
+        same (RFC 8689 §4.2.2), all others wait."""
+        now = self._clock.wall()
+        letters = await self._database.write(
+            lambda tx: queue.claim_tls_optional(
+                tx,
+                lane.next_hop,
+                now=now,
+                owner=self._settler.owner,
+                leased_until=now + self.lease,
+                limit=LETTERS_PER_CLAIM,
+            )
+        )
+        self._note_claims(lane, letters)
+        jobs = deque(_jobs(letters))
+        for target in targets if jobs else ():
+            try:
+                connection = await self._connect_to(lane, replace(target, wish=TlsWish.OPTIONAL))
+            except ConnectFault:
+                continue
+            try:
+                while jobs and connection.is_usable and await self._send(lane, connection, jobs):
+                    pass
+            finally:
+                lane.is_connected = False
+                await connection.close()
+            return
 
     def _in_order(self, targets: Sequence[Target]) -> list[Target]:
         """Those that did not answer lately come last: with one dead host of two, no letter waits for its time-out."""
@@ -407,10 +448,13 @@ class Carrier:
             found = obstacle(connection, letter, job.recipients, size)
             if found is not None:
                 return [replace(found, host=lane.host, address=lane.address)] * len(job.recipients)
+            if is_bound(letter) and not keeps_promise(connection):
+                return await self._bound.send(lane.next_hop, letter, job.recipients, content)
             counters.transactions += 1
             counters.transactions_on_used_connections += lane.transactions > 0
             lane.transactions += 1
-            outcomes = await connection.send(envelope(letter, job.recipients, size), (letter.prefix, content))
+            paths = envelope(letter, job.recipients, size, keeps_promise=keeps_promise(connection))
+            outcomes = await connection.send(paths, (letter.prefix, content))
             assert len(outcomes) == len(job.recipients), "a transport gives one outcome per forward-path"
         except Exception as defect:
             # Met again every minute, a defect of ours would keep this letter, and all behind it, for ever: it counts

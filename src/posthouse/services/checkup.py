@@ -7,7 +7,7 @@ Invariant: every finding that is not "ok" says what to do about it.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 
 from posthouse.ports import NameNotFound, Resolver, ResolverFault, Workers
@@ -29,19 +29,24 @@ class Checkup:
         *,
         hostname: str,
         local_checks: Sequence[Callable[[], list[Finding]]],
+        network_checks: Sequence[Callable[[], Awaitable[list[Finding]]]] = (),
     ) -> None:
-        """`local_checks` look at this machine (ports, disk, certificates); they block briefly."""
+        """`local_checks` look at this machine (ports, disk, certificates); they block briefly. `network_checks` ask
+        others, and give up by themselves."""
         self._store = store
         self._resolver = resolver
         self._workers = workers
         self._hostname = hostname
         self._local_checks = tuple(local_checks)
+        self._network_checks = tuple(network_checks)
 
     async def machine(self) -> list[Finding]:
         found: list[Finding] = []
         for check in self._local_checks:
             found += await self._workers.run(check)
         found += await self._host_name()
+        for look in self._network_checks:
+            found += await look()
         return found
 
     async def domain(self, records: Sequence[DnsRecord]) -> list[Finding]:

@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from posthouse import outcome
 from posthouse.mail.address import Address
-from posthouse.mail.envelope import BodyType, ForwardPath, Notify, ReversePath
+from posthouse.mail.envelope import BodyType, ForwardPath, Notify, ReversePath, TlsWish
 from posthouse.mail.header import scan_header
+from posthouse.mail.tls_required import wish_of
 from posthouse.mail.trace import delivered_to, return_path
 from posthouse.outcome import Outcome, Refusal
 from posthouse.ports import Change, ChangeBus, Clock, Content, Transaction
@@ -183,7 +184,7 @@ class ReportPoster:
         self._clock = clock
         self._log = logger("bounce")
 
-    async def prepare(self, octets: bytes, to: Address, trace: str) -> Posting:
+    async def prepare(self, octets: bytes, to: Address, trace: str, *, wish: TlsWish = TlsWish.USUAL) -> Posting:
         """What to run in the unit of work that makes the report true.
 
         A report whose reader is not here any more goes to the postmaster: the letter it tells of must not vanish.
@@ -199,7 +200,8 @@ class ReportPoster:
             return Posting(None, self._delivery)
         recipient = Recipient(ForwardPath(to, notify=Notify.NEVER), resolution)
         origin = Origin(trace, self._clock.wall(), b"", source="report")
-        return Posting(self._delivery.plan(finished(octets), ReversePath(None), [recipient], origin), self._delivery)
+        path = ReversePath(None, wish=wish)
+        return Posting(self._delivery.plan(finished(octets), path, [recipient], origin), self._delivery)
 
 
 @dataclass(frozen=True, slots=True)
@@ -252,7 +254,7 @@ def _queued_letter(
     mark: bytes,
 ) -> QueuedLetter:
     return QueuedLetter(
-        reverse_path=reverse_path,
+        reverse_path=replace(reverse_path, wish=wish_of(reverse_path, letter.scan)),
         prefix=origin.seal + mark + origin.trace_fields,
         account=origin.account.id if origin.account else None,
         language=origin.account.language if origin.account else "en",

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from posthouse.mail.envelope import BodyType, Envelope
+from posthouse.mail.envelope import BodyType, Envelope, TlsWish
 from posthouse.outcome import CONVERSION_REQUIRED, MESSAGE_TOO_BIG, NON_ASCII_NOT_ALLOWED, Outcome
 from posthouse.ports import MailConnection
 from posthouse.store.queue_rows import ClaimedLetter, ClaimedRecipient
@@ -31,7 +31,7 @@ def obstacle(
 ) -> Outcome | None:
     """Why this letter cannot be sent to this host at all, said before wasting its time and ours."""
     extensions = connection.extensions
-    tls = connection.tls.version if connection.tls else ""
+    tls = connection.tls.words if connection.tls else ""
     if _needs_smtputf8(letter, recipients) and "SMTPUTF8" not in extensions:
         # RFC 6531 §3.5; rewriting addresses would lose the sender's meaning.
         return Outcome(NON_ASCII_NOT_ALLOWED, "the next mail host does not take international addresses", tls=tls)
@@ -45,13 +45,17 @@ def obstacle(
     return None
 
 
-def envelope(letter: ClaimedLetter, recipients: Sequence[ClaimedRecipient], size: int) -> Envelope:
+def envelope(
+    letter: ClaimedLetter, recipients: Sequence[ClaimedRecipient], size: int, *, keeps_promise: bool = False
+) -> Envelope:
+    """`keeps_promise`: the session is one on which REQUIRETLS may be said (RFC 8689 §2)."""
     path = letter.reverse_path
     body = path.body
     if letter.needs_eight_bit and body is BodyType.SEVEN_BIT:
         body = BodyType.EIGHT_BIT
     is_utf8 = _needs_smtputf8(letter, recipients)
-    reverse_path = replace(path, size=size, body=body, smtputf8=is_utf8, hold_until=None)
+    wish = path.wish if keeps_promise and path.wish is TlsWish.REQUIRED else TlsWish.USUAL
+    reverse_path = replace(path, size=size, body=body, smtputf8=is_utf8, hold_until=None, wish=wish)
     return Envelope(reverse_path, tuple(recipient.path for recipient in recipients))
 
 

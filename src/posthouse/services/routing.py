@@ -14,7 +14,17 @@ from dataclasses import dataclass
 
 from posthouse.mail.address import AddressError, Domain
 from posthouse.outcome import BAD_DOMAIN, DNS_FAULT, NO_ROUTE, NULL_MX, ROUTING_LOOP, Outcome, Status
-from posthouse.ports import Entropy, IPAddress, MxRecord, NameNotFound, Resolver, ResolverFault, Target
+from posthouse.ports import (
+    Entropy,
+    HostProof,
+    IPAddress,
+    MxRecord,
+    NameNotFound,
+    Proven,
+    ResolverFault,
+    SecureResolver,
+    Target,
+)
 from posthouse.store.queue_rows import SMART_HOST
 
 SMTP_PORT = 25
@@ -65,7 +75,7 @@ class Routing:
 
     def __init__(
         self,
-        resolver: Resolver,
+        resolver: SecureResolver,
         entropy: Entropy,
         hostname: str,
         *,
@@ -108,7 +118,11 @@ class Routing:
 
     async def _static(self, route: StaticRoute) -> list[Target]:
         address = _ip(route.host)
-        found = [address] if address else await self._route_addresses(route.host)
+        found = Proven((address,), False, "") if address else await self._route_addresses(route.host)
+        # RFC 7672 §2.2.2, RFC 8461 §3.4: a host named by the operator is a domain of its own. Where a route says what
+        # its TLS is to be, that is the last word.
+        may_ask = address is None and route.tls == "opportunistic" and not route.is_lmtp
+        proof = HostProof(route.host, found.name, False, False, found.name, found.is_authentic) if may_ask else None
         return [
             Target(
                 host=route.host,
@@ -119,19 +133,21 @@ class Routing:
                 password=route.password,
                 helo=self._hostname,
                 is_lmtp=route.is_lmtp,
+                proof=proof,
+                is_way_sure=True,
             )
-            for each in found[:MAX_ADDRESSES_PER_HOST]
+            for each in found.records[:MAX_ADDRESSES_PER_HOST]
         ]
 
-    async def _route_addresses(self, host: str) -> list[IPAddress]:
+    async def _route_addresses(self, host: str) -> Proven[IPAddress]:
         # A mistake in our own routes is no reason to return everybody's mail: it waits until it is mended.
         try:
-            found = await self._resolver.addresses(host)
+            found = await self._resolver.proven_addresses(host)
         except NameNotFound:
-            found = []
+            found = Proven((), is_authentic=False, name=host)
         except ResolverFault as fault:
             raise RoutingFault(DNS_FAULT, f"the address of the fixed route {host} is not known now: {fault}") from fault
-        if not found:
+        if not found.records:
             raise RoutingFault(CANNOT_ROUTE_NOW, f"the fixed route {host} has no address")
         return found
 
@@ -144,22 +160,22 @@ class Routing:
 
     async def _by_mx(self, domain: str) -> list[Target]:
         try:
-            records = await self._resolver.mx(domain)
+            answer = await self._resolver.proven_mx(domain)
         except NameNotFound:
             raise RoutingFault(BAD_DOMAIN, f"the domain {domain} does not exist") from None
         except ResolverFault as fault:
             raise RoutingFault(DNS_FAULT, f"the mail hosts of {domain} are not known now: {fault}") from fault
-        if not records:
+        if not answer.records:
             # RFC 5321 §5.1: no MX at all means an implicit one, preference 0, pointing to the domain itself.
-            return await self._hosts(domain, [MxRecord(0, domain)], is_implicit=True)
-        named = [record for record in records if record.host]
+            return await self._hosts(domain, [MxRecord(0, domain)], answer)
+        named = [record for record in answer.records if record.host]
         if not named:
             # RFC 7505 §3: a single "." says that the domain takes no mail.
             raise RoutingFault(NULL_MX, f"the domain {domain} says that it accepts no mail (null MX)")
         usable = self._before_ourselves(self._ordered(named))
         if not usable:
             raise RoutingFault(ROUTING_LOOP, f"mail for {domain} leads back to this host, which does not keep it")
-        return await self._hosts(domain, usable[:MAX_MX_HOSTS], is_implicit=False)
+        return await self._hosts(domain, usable[:MAX_MX_HOSTS], answer)
 
     def _ordered(self, records: Sequence[MxRecord]) -> list[MxRecord]:
         """By preference, equals in random order (RFC 5321 §5.1 MUST)."""
@@ -174,27 +190,38 @@ class Routing:
         ours = [record.preference for record in records if record.host.lower().removesuffix(".") in self._own_names]
         return [record for record in records if not ours or record.preference < min(ours)]
 
-    async def _hosts(self, domain: str, records: Sequence[MxRecord], *, is_implicit: bool) -> list[Target]:
+    async def _hosts(self, domain: str, records: Sequence[MxRecord], answer: Proven[MxRecord]) -> list[Target]:
+        """`answer`: the MX records as DNS gave them; none: the domain is its own host."""
+        has_mx = bool(answer.records)
         ranked: list[tuple[int, Target]] = []  # preference, target
         fault: ResolverFault | None = None
         for record in records:
             try:
-                found = await self._resolver.addresses(record.host)
+                proven = await self._resolver.proven_addresses(record.host)
             except NameNotFound:
-                if is_implicit:
+                if not has_mx:
                     raise RoutingFault(BAD_DOMAIN, f"the domain {domain} does not exist") from None
                 continue
             except ResolverFault as error:
                 fault = error
                 continue
-            if self._own_addresses.intersection(found):
+            if self._own_addresses.intersection(proven.records):
                 # This host under another name: it and all that are not more preferred are of no use.
                 ranked = [each for each in ranked if each[0] < record.preference]
                 if not ranked:
                     raise RoutingFault(ROUTING_LOOP, f"mail for {domain} leads back to this host by its address")
                 break
+            proof = HostProof(
+                domain,
+                domain_alias=answer.name,
+                has_mx=has_mx,
+                is_mx_authentic=answer.is_authentic,
+                host_name=proven.name,
+                is_host_authentic=proven.is_authentic,
+            )
             ranked += [
-                (record.preference, self._target(record.host, address)) for address in found[:MAX_ADDRESSES_PER_HOST]
+                (record.preference, self._target(record.host, address, proof))
+                for address in proven.records[:MAX_ADDRESSES_PER_HOST]
             ]
         if ranked:
             return [target for _, target in ranked[:MAX_TARGETS]]
@@ -202,8 +229,8 @@ class Routing:
             raise RoutingFault(DNS_FAULT, f"the addresses of the mail hosts of {domain} are not known now: {fault}")
         raise RoutingFault(NO_ROUTE, f"no mail host of {domain} has an address")
 
-    def _target(self, host: str, address: IPAddress) -> Target:
-        return Target(host=host, address=str(address), port=SMTP_PORT, helo=self._hostname)
+    def _target(self, host: str, address: IPAddress, proof: HostProof | None = None) -> Target:
+        return Target(host=host, address=str(address), port=SMTP_PORT, helo=self._hostname, proof=proof)
 
 
 def _ip(text: str) -> IPAddress | None:

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import assert_never
 
-from posthouse.ports import IPAddress, MxRecord, NameNotFound, ResolverFault
+from posthouse.ports import IPAddress, MxRecord, NameNotFound, Proven, ResolverFault, TlsaRecord
 
 LOOK_UP = 0.030  # seconds for an answer
 NO_ANSWER = 5.0  # seconds until a resolver says SERVFAIL: it has asked all name servers in vain
@@ -29,16 +29,6 @@ class Trouble(Enum):
     TIMEOUT = "timeout"
 
 
-@dataclass(frozen=True, slots=True)
-class TlsaRecord:
-    """RFC 6698 §2.1: which certificate is good for a service."""
-
-    usage: int
-    selector: int
-    matching: int
-    data: bytes
-
-
 @dataclass(slots=True)
 class Records:
     """What one name has."""
@@ -51,11 +41,13 @@ class Records:
 
 
 class WorldDns:
-    """Filled by the world's script, changed at any time. Names in lower case, without the final dot."""
+    """Filled by the world's script, changed at any time. Names in lower case, without the final dot. `is_signed`: every
+    answer is authentic."""
 
     def __init__(self) -> None:
         self._records: dict[str, Records] = {}
         self._failing: dict[str, tuple[Trouble, float | None]] = {}  # and until when
+        self.is_signed = False
 
     # --- records ----------------------------------------------------------------------------------
 
@@ -158,6 +150,19 @@ class WorldResolver:
     async def names(self, address: IPAddress) -> list[str]:
         return list((await self._dns.look_up(address.reverse_pointer)).ptr)
 
-    async def tlsa(self, host: str, port: int = 25) -> list[TlsaRecord]:
-        """Of a host's service. A name without any has usually no such name at all."""
-        return list((await self._dns.look_up(f"_{port}._tcp.{host}")).tlsa)
+    async def proven_mx(self, domain: str) -> Proven[MxRecord]:
+        return Proven(tuple(await self.mx(domain)), self._dns.is_signed, domain)
+
+    async def proven_addresses(self, host: str) -> Proven[IPAddress]:
+        return Proven(tuple(await self.addresses(host)), self._dns.is_signed, host)
+
+    async def proven_alias(self, host: str) -> Proven[str]:
+        await self._dns.look_up(host)
+        return Proven((), self._dns.is_signed, host)
+
+    async def tlsa(self, name: str) -> Proven[TlsaRecord]:
+        """A name without any has usually no such name at all."""
+        return Proven(tuple((await self._dns.look_up(name)).tlsa), self._dns.is_signed, name)
+
+    async def distrust(self) -> str:
+        return "" if self._dns.is_signed else "the DNS of this world is not signed"

@@ -19,7 +19,19 @@ from posthouse.composing.ground import Machine
 from posthouse.config import Settings, from_table
 from posthouse.mail.envelope import Envelope, ForwardPath
 from posthouse.outcome import DELIVERED, NO_ANSWER_FROM_HOST, Outcome, RemoteReply, Status
-from posthouse.ports import Buffer, ConnectFault, IPAddress, MailConnection, MxRecord, NameNotFound, Target, TlsInfo
+from posthouse.ports import (
+    Buffer,
+    ConnectFault,
+    IPAddress,
+    MailConnection,
+    MxRecord,
+    NameNotFound,
+    Proven,
+    Target,
+    TlsaRecord,
+    TlsInfo,
+    TlsTrouble,
+)
 from posthouse.serving import Server
 from posthouse.sim.disklog import Entry, Tree
 from posthouse.sim.image import DiskState
@@ -60,6 +72,21 @@ class OutsideResolver:
     async def names(self, address: IPAddress) -> list[str]:
         raise NameNotFound(str(address))
 
+    async def proven_mx(self, domain: str) -> Proven[MxRecord]:
+        return Proven(tuple(await self.mx(domain)), is_authentic=False, name=domain)
+
+    async def proven_addresses(self, host: str) -> Proven[IPAddress]:
+        return Proven(tuple(await self.addresses(host)), is_authentic=False, name=host)
+
+    async def proven_alias(self, host: str) -> Proven[str]:
+        return Proven((), is_authentic=False, name=host)
+
+    async def tlsa(self, name: str) -> Proven[TlsaRecord]:
+        raise NameNotFound(name)
+
+    async def distrust(self) -> str:
+        return "nothing is signed out there"
+
 
 class Outside:
     """The other servers: `mood` is the share of what they take at the first try. Implements MailTransport."""
@@ -90,6 +117,7 @@ class _OutsideConnection:
     def __init__(self, outside: Outside, target: Target) -> None:
         self.extensions: Mapping[str, str] = {"PIPELINING": "", "8BITMIME": "", "SMTPUTF8": "", "DSN": ""}
         self.tls: TlsInfo | None = None
+        self.trouble: TlsTrouble | None = None
         self._outside = outside
         self._target = target
 

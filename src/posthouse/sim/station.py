@@ -7,6 +7,7 @@ Invariant: what outlives a start is the data directory alone.
 from __future__ import annotations
 
 import asyncio
+import hashlib
 from collections.abc import Callable, Coroutine
 from dataclasses import replace
 from pathlib import Path
@@ -34,13 +35,18 @@ T = TypeVar("T")
 
 PORTS = {"smtp": 25, "submission": 587, "pop3s": 995, "imaps": 993}
 CHECKPOINT_PAGES = 100  # of a server whose power is cut: its log is copied back while it works, not in idle time only
-IDLE_TASKS = 4  # relay: dispatcher, leases; housekeeping: sweep, snapshot
-IDLE_TIMERS = 3  # of the same, but leases are renewed only while there are any
+IDLE_TASKS = 5  # relay: dispatcher, leases; housekeeping: sweep, snapshot; policies of other domains: refresh
+IDLE_TIMERS = 4  # of the same, but leases are renewed only while there are any
 DRAIN = 30.0  # seconds that sessions get at a stop, as process.drain
 
 
 class StationDown(Exception):  # noqa: N818 - what happened, not whose fault it is
     """The server went down while something ran inside it; nobody knows how far it came."""
+
+
+def certificate_of(plan: Plan) -> Certificate:
+    """What the server shows; its key is that of a TLSA record with a SHA2-256 digest."""
+    return Certificate((plan.hostname,), key=hashlib.sha256(plan.hostname.encode()).digest())
 
 
 class Station:
@@ -132,7 +138,7 @@ class Station:
         if not self._is_published:
             self._is_published = True
             await self._publish(house)
-        server = Server(house, endpoints, WorldTlsUpgrader(Certificate((self.plan.hostname,))))
+        server = Server(house, endpoints, WorldTlsUpgrader(certificate_of(self.plan)))
         await server.start()
         return server
 
@@ -206,7 +212,7 @@ class Station:
 
     def going_on(self) -> list[str]:
         """Everything beyond what a server has that has nothing to do: doors, two services with two tasks and a timer
-        each, and the timer of a dispatcher that waits for letters to be due."""
+        each, one with one, and the timer of a dispatcher that waits for letters to be due."""
         assert self._life is not None
         tasks, timers = list(self._life.tasks), self._loop.timers(self._life)
         found = self._network.belongings(self._life)[len(PORTS) :]

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from posthouse.net.session import TlsRefused
 from posthouse.net.smtp_tls import HANDSHAKE_SECONDS
-from posthouse.ports import TlsInfo
+from posthouse.ports import DaneDemand, TlsInfo
 from posthouse.sim.transport import TlsWord, WorldTransport
 
 VERSION, CIPHER = "TLSv1.3", "TLS_AES_256_GCM_SHA384"
@@ -25,6 +25,7 @@ class Certificate:
     names: tuple[str, ...]
     is_trusted: bool = True
     is_broken: bool = False
+    key: bytes = b""  # by which TLSA records know it
 
 
 class WorldTlsUpgrader:
@@ -42,7 +43,15 @@ class WorldTlsUpgrader:
         if word is None:
             transport.abort()
             raise TlsRefused("the peer does not speak TLS")
-        transport.say(TlsWord(word.name, certificate.names, certificate.is_trusted, certificate.is_broken))
+        transport.say(
+            TlsWord(
+                word.name,
+                certificate.names,
+                certificate.is_trusted,
+                key=certificate.key,
+                is_refused=certificate.is_broken,
+            )
+        )
         if certificate.is_broken:
             transport.close()
             raise TlsRefused("no cipher in common")
@@ -55,16 +64,27 @@ class WorldTlsStarter:
     """TlsStarter: the client's side."""
 
     async def start(
-        self, transport: asyncio.Transport, protocol: asyncio.Protocol, host: str, *, is_verified: bool
+        self,
+        transport: asyncio.Transport,
+        protocol: asyncio.Protocol,
+        host: str,
+        *,
+        is_verified: bool,
+        dane: DaneDemand | None = None,
     ) -> tuple[asyncio.Transport, TlsInfo]:
         assert isinstance(transport, WorldTransport)
         transport.say(TlsWord(host))
         word = await _hear(transport, HANDSHAKE_SECONDS)
-        is_good = word is not None and word.is_trusted and host in word.names
-        if word is None or word.is_refused or (is_verified and not is_good):
+        if word is None or word.is_refused:
             transport.abort()
-            raise TlsRefused("the handshake failed" if word is None or word.is_refused else "the certificate is bad")
-        tls = TlsInfo(VERSION, CIPHER, host, is_verified)
+            raise TlsRefused("the handshake failed")
+        is_named = dane is None or any(record.data == word.key for record in dane.records)
+        if not is_named or (is_verified and not (word.is_trusted and host in word.names)):
+            transport.abort()
+            raise TlsRefused("the certificate is bad", result="certificate-not-trusted")
+        trust = "certificate" if dane is None else "DANE-EE"
+        is_checked = is_verified or dane is not None
+        tls = TlsInfo(VERSION, CIPHER, host, is_checked, trust=trust if is_checked else "")
         transport.end_handshake(tls)
         return transport, tls
 

@@ -46,6 +46,7 @@ class TlsWord:
     name: str | None = None  # the server name that the client wants (SNI)
     names: tuple[str, ...] = ()  # in the server's certificate
     is_trusted: bool = False  # its issuer
+    key: bytes = b""  # by which TLSA records know it
     is_refused: bool = False
 
     octets = b"\x16\x03\x01\x02\x00\x01"  # how a TLS record begins

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from posthouse.mail.envelope import TlsWish
 from posthouse.ports import BlobLocation, Reader, Row, Transaction, Value
 from posthouse.store import history
 from posthouse.store.destinations import Destination, make_ready, next_due, refresh
@@ -68,6 +69,7 @@ def insert(tx: Transaction, blob: int, letter: QueuedLetter) -> int:
         "received_at": letter.received_at,
         "trace": letter.trace,
         "open": len(letter.recipients),
+        "tls_optional": int(letter.reverse_path.wish is TlsWish.OPTIONAL),
     }
     tx.add(_LETTER, (row,))
     ready: dict[str, float | None] = {}
@@ -78,9 +80,9 @@ def insert(tx: Transaction, blob: int, letter: QueuedLetter) -> int:
 
 _LETTER = (
     "INSERT INTO queue_letter (id, blob, account, reverse_path, parameters, prefix, language, message_id, size,"
-    " needs_eight_bit, needs_smtputf8, received_at, trace, open_recipients) VALUES (:id, :blob, :account,"
+    " needs_eight_bit, needs_smtputf8, received_at, trace, open_recipients, tls_optional) VALUES (:id, :blob, :account,"
     " :reverse_path, :parameters, :prefix, :language, :message_id, :size, :eight_bit, :smtputf8, :received_at,"
-    " :trace, :open)"
+    " :trace, :open, :tls_optional)"
 )
 _RECIPIENT = (
     "INSERT INTO queue_recipient (id, letter, address, notify, original_recipient, next_hop, state, due_at,"
@@ -181,6 +183,27 @@ def _claim_letter(
         now=now,
     )
     return _claimed_letter(tx, letter, rows)
+
+
+def claim_tls_optional(
+    tx: Transaction, next_hop: str, *, now: float, owner: str, leased_until: float, limit: int
+) -> list[ClaimedLetter]:
+    """Claim what is due for one next hop and may go there without protection, at most so many letters. Nothing is
+    said of the destination: for all others it may still be down."""
+    rows = tx.rows(
+        "SELECT DISTINCT queue_letter.id FROM queue_letter JOIN queue_recipient ON queue_recipient.letter ="
+        " queue_letter.id WHERE queue_letter.tls_optional = 1 AND queue_recipient.next_hop || '' = :hop"
+        " AND queue_recipient.state = 'due' AND queue_recipient.due_at <= :now ORDER BY queue_letter.id LIMIT :n",
+        hop=next_hop,
+        now=now,
+        n=limit,
+    )
+    claimed = [
+        _claim_letter(tx, letter, next_hop, now=now, owner=owner, leased_until=leased_until) for (letter,) in rows
+    ]
+    if claimed:
+        refresh(tx, next_hop, now)
+    return [letter for letter in claimed if letter is not None]
 
 
 def claim_overdue(

@@ -13,7 +13,7 @@ from enum import StrEnum
 import msgspec
 
 from posthouse.mail.address import Address, parse_address
-from posthouse.mail.envelope import BodyType, DsnReturn, ForwardPath, Notify, ReversePath
+from posthouse.mail.envelope import BodyType, DsnReturn, ForwardPath, Notify, ReversePath, TlsWish
 from posthouse.outcome import Outcome, RemoteReply, Status
 from posthouse.ports import BlobLocation
 
@@ -145,7 +145,20 @@ _encode = msgspec.msgpack.Encoder().encode
 _PackedOutcome = tuple[str, str, str, str, str, int, str, str]
 _decode_outcome = msgspec.msgpack.Decoder(_PackedOutcome).decode
 _decode_results = msgspec.msgpack.Decoder(list[tuple[_PackedOutcome, list[str]]]).decode
-_PackedPath = tuple[int | None, str, bool, str | None, str | None, str | None]
+
+
+class _PackedPath(msgspec.Struct, array_like=True, frozen=True, gc=False):
+    """Everything of a reverse-path but its address. New fields only ever go to the end, with a default."""
+
+    size: int | None
+    body: str
+    smtputf8: bool
+    dsn_return: str | None
+    envelope_id: str | None
+    auth: str | None
+    wish: str = ""
+
+
 _decode_path = msgspec.msgpack.Decoder(_PackedPath).decode
 
 
@@ -156,19 +169,21 @@ def address_of(text: str) -> Address | None:
 def pack_reverse_path(path: ReversePath) -> bytes:
     """Everything but the address. hold_until is over once the letter is in the queue (not_before has it)."""
     dsn_return = path.dsn_return.value if path.dsn_return else None
-    return _encode((path.size, path.body.value, path.smtputf8, dsn_return, path.envelope_id, path.auth))
+    fields = (path.size, path.body.value, path.smtputf8, dsn_return, path.envelope_id, path.auth)
+    return _encode((*fields, path.wish.value) if path.wish else fields)
 
 
 def unpack_reverse_path(address: str, parameters: bytes) -> ReversePath:
-    size, body, smtputf8, dsn_return, envelope_id, auth = _decode_path(parameters)
+    found = _decode_path(parameters)
     return ReversePath(
         address=address_of(address),
-        size=size,
-        body=BodyType(body),
-        smtputf8=smtputf8,
-        dsn_return=DsnReturn(dsn_return) if dsn_return else None,
-        envelope_id=envelope_id,
-        auth=auth,
+        size=found.size,
+        body=BodyType(found.body),
+        smtputf8=found.smtputf8,
+        dsn_return=DsnReturn(found.dsn_return) if found.dsn_return else None,
+        envelope_id=found.envelope_id,
+        auth=found.auth,
+        wish=TlsWish(found.wish),
     )
 
 

@@ -177,8 +177,8 @@ class SmtpClient:
 
     @property
     def _host(self) -> Host:
-        version = "" if self.tls is None else self.tls.version
-        return Host(self._settings.host, self._settings.address, version)
+        tls = "" if self.tls is None else self.tls.words
+        return Host(self._settings.host, self._settings.address, tls)
 
     def _read_reply(self) -> bool:
         """Take one reply, or the end; False when more octets are needed."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 
 from posthouse.mail.address import Address
-from posthouse.mail.envelope import BodyType, ForwardPath, Notify, ReversePath
+from posthouse.mail.envelope import BodyType, ForwardPath, Notify, ReversePath, TlsWish
 from posthouse.protocol.engine import LocalProtocolError
 from posthouse.protocol.smtp.client_offer import Offer
 
@@ -42,6 +42,8 @@ def mail_command(path: ReversePath, offer: Offer, *, size: int, body: BodyType, 
         envelope_id = "" if path.envelope_id is None else xtext(path.envelope_id)
         if 0 < len(envelope_id) <= MAX_ENVID:
             parts.append(f"ENVID={envelope_id}")
+    if path.wish is TlsWish.REQUIRED and "REQUIRETLS" in offer:
+        parts.append("REQUIRETLS")  # RFC 8689 §2; whoever asks for it has looked at the session
     return _line(parts)
 
 

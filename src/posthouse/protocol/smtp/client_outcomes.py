@@ -67,7 +67,7 @@ class Host:
 
     name: str
     address: str = ""
-    tls: str = ""  # the protocol version, "" for none
+    tls: str = ""  # the protocol version and by what the host is authenticated, "" for none
 
     def said(self, reply: Reply, to: str, *, status: Status | None = None) -> Outcome:
         """The host's own words; `to` names the command or the stage that they answer."""

@@ -13,7 +13,7 @@ import re
 from dataclasses import dataclass
 
 from posthouse.mail.address import Address, AddressError, Domain, parse_address
-from posthouse.mail.envelope import BodyType, ForwardPath, ReversePath
+from posthouse.mail.envelope import BodyType, ForwardPath, ReversePath, TlsWish
 from posthouse.outcome import Status
 from posthouse.protocol.smtp import faults, parameters
 from posthouse.protocol.smtp.events import (
@@ -42,6 +42,7 @@ class Context:
 
     host: Domain  # the server's own name: the domain of a bare <postmaster>
     is_extended: bool = False  # EHLO or LHLO was said, so parameters are allowed
+    requiretls: bool = False  # REQUIRETLS was offered (RFC 8689)
     smtputf8: bool = False  # of the MAIL of this transaction
 
 
@@ -104,6 +105,7 @@ def parse_mail(argument: bytes, context: Context) -> MailFrom:
         dsn_return=parameters.read_return(given.pop("RET")) if "RET" in given else None,
         envelope_id=parameters.read_envelope_id(given.pop("ENVID")) if "ENVID" in given else None,
         auth=parameters.read_submitter(given.pop("AUTH")) if "AUTH" in given else None,
+        wish=_wish(given, context),
     )
     _refuse_unknown(given)
     return MailFrom(path)
@@ -241,6 +243,14 @@ def _parameters(rest: str, context: Context) -> dict[str, str | None]:
         # RFC 5321 §4.1.1.11: parameters belong to sessions that began with EHLO.
         raise faults.unknown_parameter("Parameters need EHLO")
     return given
+
+
+def _wish(given: dict[str, str | None], context: Context) -> TlsWish:
+    """requiretls-param = "REQUIRETLS" (RFC 8689 §2); where it was not offered it is left among the unknown."""
+    if not context.requiretls or "REQUIRETLS" not in given:
+        return TlsWish.USUAL
+    parameters.read_flag("REQUIRETLS", given.pop("REQUIRETLS"))
+    return TlsWish.REQUIRED
 
 
 def _refuse_unknown(given: dict[str, str | None]) -> None:

@@ -16,7 +16,12 @@ class Mode(StrEnum):
 
 
 def keywords(
-    *, max_message_size: int, max_recipients: int, offers_tls: bool, mechanisms: Sequence[str]
+    *,
+    max_message_size: int,
+    max_recipients: int,
+    offers_tls: bool,
+    mechanisms: Sequence[str],
+    offers_requiretls: bool = False,
 ) -> tuple[str, ...]:
     """The lines after the first of an EHLO or LHLO reply.
 
@@ -34,6 +39,8 @@ def keywords(
     ]
     if offers_tls:
         lines.append("STARTTLS")  # RFC 3207; never within TLS (§4.2)
+    if offers_requiretls:
+        lines.append("REQUIRETLS")  # RFC 8689 §2; never without TLS
     if mechanisms:
         lines.append(f"AUTH {' '.join(mechanisms)}")  # RFC 4954 §3
     lines += ["VRFY", "HELP"]  # RFC 5321 §4.1.1.1 lists them with EXPN

@@ -66,10 +66,11 @@ class SmtpServer:
         requires_tls: bool = False,
         requires_auth: bool = False,
         auth_needs_tls: bool = True,
+        offers_requiretls: bool = False,
     ) -> None:
         """`hostname`: a domain name (AddressError otherwise). `requires_tls`: in plaintext 530 to all but EHLO,
         STARTTLS, NOOP and QUIT. `requires_auth`: 530 to MAIL and what follows it, VRFY and EXPN, before AUTH.
-        `auth_needs_tls`: in plaintext AUTH is neither offered nor taken.
+        `auth_needs_tls`: in plaintext AUTH is neither offered nor taken. `offers_requiretls`: within TLS.
         """
         self.mode = mode
         self.state = State.CONNECTED
@@ -86,6 +87,7 @@ class SmtpServer:
         self._requires_tls = requires_tls
         self._requires_auth = requires_auth
         self._auth_needs_tls = auth_needs_tls
+        self._offers_requiretls = offers_requiretls
         self._mechanisms: tuple[str, ...] = ()
         self._context = Context(Domain.parse(hostname))
 
@@ -201,6 +203,7 @@ class SmtpServer:
             raise LocalProtocolError("no EHLO waits for its answer")
         lines: tuple[str, ...] = (self._hostname,)
         self._context.is_extended = hello.verb != "HELO"
+        self._context.requiretls = self._offers_requiretls and self.tls is not None and self._context.is_extended
         self._mechanisms = () if self._auth_needs_tls and self.tls is None else mechanisms
         if self._context.is_extended:
             lines += extensions.keywords(
@@ -208,6 +211,7 @@ class SmtpServer:
                 max_recipients=self._max_recipients,
                 offers_tls=self._offers_tls and self.tls is None,
                 mechanisms=() if self.is_authenticated else self._mechanisms,
+                offers_requiretls=self._context.requiretls,
             )
         self._reply((Reply(250, None, lines),))
 
