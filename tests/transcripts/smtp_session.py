@@ -25,6 +25,7 @@ class SmtpScript:
             return settings.get(name, default) == "yes"
 
         self.engine = SmtpServer(
+            offers_requiretls=True,
             hostname="mail.example.test",
             mode=Mode(settings.get("mode", "mx")),
             max_message_size=int(settings.get("max_message_size", DEFAULT_MAX_MESSAGE_SIZE)),
