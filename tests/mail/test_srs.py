@@ -101,6 +101,15 @@ def test_no_character_of_it_can_be_changed(sender: str) -> None:
                     SRS.restore(changed, NOW)
 
 
+def test_a_letter_s_number_in_another_case_is_the_same_number() -> None:
+    """U+017F is an s to whoever folds case, and the hash is of folded text."""
+    number = 18 + (18 << 5)  # "ss"
+    made = rewrite(LONG, number)
+    assert made.endswith("==ss")
+    for end in ("SS", "sS", "ſs"):
+        assert SRS.restore(made.removesuffix("ss") + end, NOW) == LetterReference(number)
+
+
 def test_another_house_and_another_kind_do_not_fit() -> None:
     with pytest.raises(SrsFault, match="not made here"):
         Srs(keyed(b"theirs"), HERE).restore(rewrite("alice@alice.test"), NOW)

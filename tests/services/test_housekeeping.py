@@ -92,6 +92,18 @@ async def test_a_part_that_fails_keeps_no_other_from_its_work(tmp_path: Path, fa
     assert house.compaction.runs == 1
 
 
+async def test_what_waits_for_others_keeps_no_part_of_ours_waiting(tmp_path: Path) -> None:
+    house = House(tmp_path, SetClock())
+    done: list[int] = []
+
+    async def chore() -> None:
+        done.append(house.compaction.runs)
+
+    house.keeping._chores = (chore,)
+    await house.keeping.sweep()
+    assert done == [1], "room is made before DNS is asked for keys"
+
+
 async def test_keys_of_threads_without_letters_go_once_a_day(tmp_path: Path) -> None:
     clock = SetClock(NOW)
     house = House(tmp_path, clock)

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
 import pytest
 
@@ -266,3 +267,52 @@ def test_those_who_cache_are_told() -> None:
     assert house.world.bus.published == [Change("directory")]
     assert len(asyncio.run(house.world.keys.active(NAME))) == 1
     assert Domain.parse(NAME).name == NAME
+
+
+@pytest.mark.parametrize(
+    "texts",
+    [
+        (b"v=DKIM1; k=ed25519; h=sha1; p=KEY",),
+        (b"v=DKIM1; k=ed25519; s=tlsrpt; p=KEY",),
+        (b"v=DKIM2; k=ed25519; p=KEY",),
+        (b"k=ed25519; v=DKIM1; p=KEY",),
+        (b"v=DKIM1; k=ed25519; p=KEY", b"v=spf1 -all"),
+        (b"v=DKIM1; k=ed25519; p=", b"v=DKIM1; k=ed25519; p=KEY"),
+    ],
+)
+def test_no_key_signs_by_a_record_that_does_not_verify_its_signatures(texts: tuple[bytes, ...]) -> None:
+    house = House()
+    old = house.signers()
+    (new,) = asyncio.run(house.rotation.rotate(NAME))
+    house.dns.text(new.record_name, *(text.replace(b"KEY", new.public_key.encode()) for text in texts))
+    house.after(HOUR)
+    house.after(SETTLE)
+    assert house.signers() == old
+
+
+def test_a_domain_that_is_removed_meanwhile_keeps_no_other_from_its_keys(monkeypatch: pytest.MonkeyPatch) -> None:
+    house = House(every=30 * DAY)
+    asyncio.run(house.world.administration.add_domain("other.test"))
+    make = house.world.keys.make
+
+    async def making(now: float, **names: Any) -> Any:
+        made = await make(now, **names)
+        if NAME in [each.name for each in await house.world.administration.list_domains()]:
+            await house.world.administration.remove_domain(NAME)
+        return made
+
+    monkeypatch.setattr(house.world.keys, "make", making)
+    house.after(30 * DAY)
+    assert house.states("other.test") == ["active", "published"]
+
+
+def test_a_key_of_the_host_whose_record_is_gone_is_told() -> None:
+    house = House(domain="")
+    asyncio.run(house.rotation.begin())
+    host = "mail.example.test"
+    house.publish(host)
+    asyncio.run(house.rotation.activate(host))
+    assert asyncio.run(house.rotation.findings(NAME)) == []
+    house.dns.text_records.clear()
+    (finding,) = asyncio.run(house.rotation.findings(NAME))
+    assert (finding.level, "signatures of reports fail" in finding.text) == ("error", True)

@@ -13,10 +13,14 @@ import pytest
 
 from posthouse.composing.ground import real_machine
 from posthouse.config import Settings
+from posthouse.mail.address import parse_address
+from posthouse.mail.envelope import ReversePath
 from posthouse.mail.header import scan_header
 from posthouse.mail.srs import DAY, MAX_AGE
 from posthouse.mailauth.arc import ArcCheck, Chain
 from posthouse.mailauth.dkim_verify import verify
+from posthouse.ports import BlobLocation, Change
+from posthouse.store.queue_rows import ClaimedLetter
 from tests.fakes import FakeResolver
 from tests.mailauth.sender import compose, publish, sealed, signed
 from tests.system.post import HOSTNAME, Post, settings
@@ -267,3 +271,104 @@ async def test_another_domain_may_take_what_comes_back(serve: Callable[..., Any]
     assert back.endswith("@returns.test")
     assert (await send(post, compose("m@x.test"), back, sender="")).startswith("250")
     assert (await send(post, compose("m@x.test"), "x@returns.test", sender="")).startswith("550 5.7.1")
+
+
+async def test_a_letter_that_took_a_circle_still_finds_its_sender(serve: Callable[..., Any], sink: Sink) -> None:
+    """Passed on by us, by a host that rewrites our address, and by us again."""
+    post = await serve()
+    await send(post, GOOD)
+    await passed_on(sink)
+    ours = rewritten(sink)
+    theirs = f"SRS1=wxyz={HOSTNAME}={ours.partition('@')[0].removeprefix('SRS0')}@elsewhere.test"
+    await send(post, GOOD, sender=theirs)
+    await passed_on(sink, 2)
+    back = sink.senders[1].removeprefix("MAIL FROM:<").removesuffix(">")
+    assert back.endswith(f"@{HOSTNAME}")
+    assert back != ours
+    assert (await send(post, compose("m@x.test"), back, sender="")).startswith("250")
+    await passed_on(sink, 3)
+    assert sink.recipients[2] == "RCPT TO:<a@author.test>"
+
+
+async def test_our_own_report_to_an_address_of_ours_goes_to_the_sender(serve: Callable[..., Any], sink: Sink) -> None:
+    """A letter that another host has sent back under our address, and that fails at the next one."""
+    post = await serve()
+    await send(post, GOOD)
+    await passed_on(sink)
+    answers = iter(["reject", ""])
+    sink._manner = lambda: next(answers)
+    await send(post, GOOD, sender=rewritten(sink))
+    report = await passed_on(sink, 2)
+    assert b"Auto-Submitted" in report
+    assert sink.recipients[2] == "RCPT TO:<a@author.test>"
+
+
+async def test_a_letter_without_a_header_is_not_sealed(
+    serve: Callable[..., Any], sink: Sink, dns: FakeResolver
+) -> None:
+    """Its fields become its body, behind the empty line that is put before them."""
+    post = await serve()
+    assert (await send(post, b"Hello,\r\n" + GOOD)).startswith("250")
+    letter = await passed_on(sink)
+    assert chain_of(letter, dns).result == "none"
+
+
+async def test_a_key_that_does_not_open_stops_neither_reports_nor_forwards(
+    serve: Callable[..., Any], sink: Sink
+) -> None:
+    post = await serve()
+    await post.house.database.write(lambda tx: tx.run("UPDATE dkim_key SET private_key = :x", x=b"\x01" + b"x" * 40))
+    post.house.domain_keys._forget(Change("directory"))
+    answers = iter(["reject", ""])
+    sink._manner = lambda: next(answers)
+    assert (await send(post, GOOD)).startswith("250")
+    report = await passed_on(sink)
+    assert sink.senders[1] == "MAIL FROM:<>"
+    assert b"DKIM-Signature: v=1; a=rsa-sha256; c=relaxed/relaxed; d=mail.example" not in report
+    async with await post.submission() as wire:
+        assert (await wire.letter("alice@alice.test", ["bob@bob.test"], compose("alice@alice.test"))).startswith("250")
+
+
+async def test_addresses_of_before_lead_back_when_another_domain_takes_over(
+    serve: Callable[..., Any], sink: Sink
+) -> None:
+    post = await serve()
+    await send(post, GOOD)
+    await passed_on(sink)
+    routes = dict.fromkeys(("elsewhere.test", "author.test"), f"127.0.0.1:{sink.port}")
+    post.server.reload(settings(routes=routes, forwarding={"domain": "returns.test"}))
+    assert (await send(post, compose("m@x.test"), rewritten(sink), sender="")).startswith("250")
+
+
+async def test_a_forged_author_of_ours_is_not_lent_our_name(
+    serve: Callable[..., Any], sink: Sink, dns: FakeResolver
+) -> None:
+    """SPF of this host's name would be aligned with it: the next host would see DMARC pass."""
+    post = await serve()
+    dns.text("_dmarc.example.test", b"v=DMARC1; p=reject")
+    dns.text("example.test", b"v=spf1 ip4:192.0.2.1 -all")
+    assert (await send(post, compose("boss@example.test"))).startswith("250")
+    await passed_on(sink)
+    assert sink.senders == ["MAIL FROM:<a@author.test>"]
+
+
+async def test_a_letter_that_was_held_for_weeks_leaves_under_an_address_that_is_good(
+    serve: Callable[..., Any], sink: Sink
+) -> None:
+    clock = Moved()
+    post = await serve(machine=replace(real_machine(), clock=clock))
+    path = ReversePath(parse_address(SENDER))
+    came = clock.wall()
+    letter = ClaimedLetter(7, BlobLocation(0, 0, 0), None, path, b"", "en", "", 0, False, False, came, "t", ())
+    forwarding = post.house.trust.forwarding
+
+    async def address() -> str:
+        return str(await forwarding.reverse_path(letter))
+
+    first = await address()
+    clock.days = 5
+    assert await address() == first, "a host that lets strangers wait takes the second try for another letter"
+    for days in (MAX_AGE + 5, -3):  # held by an operator; the clock was set back
+        clock.days = days
+        assert (await send(post, compose("m@x.test"), first, sender="")).startswith("550 5.1.1")
+        assert (await send(post, compose("m@x.test"), await address(), sender="")).startswith("250")

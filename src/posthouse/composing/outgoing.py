@@ -46,7 +46,7 @@ def open_outgoing(ground: Ground, directory: Directory, trust: Trust) -> Outgoin
     sender = Address("MAILER-DAEMON", Domain.parse(settings.hostname))
     bounce = Bounce(
         blobs,
-        ReportPoster(directory, delivery, clock),
+        ReportPoster(directory, delivery, clock, trust.forwarding),
         clock,
         entropy,
         settings.hostname,

@@ -28,6 +28,7 @@ def open_trust(ground: Ground, identity: Identity) -> Trust:
         identity.directory,
         ground.machine.clock,
         ground.key,
+        hostname=settings.hostname,
         domain=forwarding_domain(settings),
         rewrites=settings.forwarding.srs,
     )

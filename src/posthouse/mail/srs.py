@@ -144,6 +144,6 @@ def _number(letter: int) -> str:
 
 def _value(digits: str) -> int:
     number = 0
-    for digit in digits.lower():
+    for digit in digits.casefold():  # as the hash was made
         number = number << 5 | _BASE32.index(digit)
     return number

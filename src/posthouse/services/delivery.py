@@ -20,6 +20,7 @@ from posthouse.mail.trace import delivered_to, return_path
 from posthouse.outcome import Outcome, Refusal
 from posthouse.ports import Change, ChangeBus, Clock, Content, Transaction
 from posthouse.services.directory import Account, Directory, Resolution
+from posthouse.services.forwarding import Forwarding
 from posthouse.services.incoming import FinishedLetter
 from posthouse.services.routing import Routing
 from posthouse.services.schedule import Schedules
@@ -178,10 +179,14 @@ class Delivery:
 class ReportPoster:
     """Delivers reports of ours (DSNs) with the null reverse-path: into a mailbox here, or through the queue."""
 
-    def __init__(self, directory: Directory, delivery: Delivery, clock: Clock) -> None:
+    def __init__(
+        self, directory: Directory, delivery: Delivery, clock: Clock, forwarding: Forwarding | None = None
+    ) -> None:
+        """`forwarding` knows rewritten senders: a letter that was passed on may have come back under one of ours."""
         self._directory = directory
         self._delivery = delivery
         self._clock = clock
+        self._forwarding = forwarding
         self._log = logger("bounce")
 
     async def prepare(self, octets: bytes, to: Address, trace: str, *, wish: TlsWish = TlsWish.USUAL) -> Posting:
@@ -189,7 +194,7 @@ class ReportPoster:
 
         A report whose reader is not here any more goes to the postmaster: the letter it tells of must not vanish.
         """
-        resolution = await self._directory.resolve(to)
+        resolution = await self._resolve(to)
         if resolution.status is not None:
             self._log.warning(
                 "report for the postmaster", trace=trace, recipient=str(to), status=str(resolution.status)
@@ -202,6 +207,13 @@ class ReportPoster:
         origin = Origin(trace, self._clock.wall(), b"", source="report")
         path = ReversePath(None, wish=wish)
         return Posting(self._delivery.plan(finished(octets), path, [recipient], origin), self._delivery)
+
+    async def _resolve(self, to: Address) -> Resolution:
+        try:
+            back = None if self._forwarding is None else await self._forwarding.resolve(to, ReversePath(None))
+        except Refusal as refusal:
+            return Resolution(to, domain_is_local=True, status=refusal.status)
+        return await self._directory.resolve(to) if back is None else back
 
 
 @dataclass(frozen=True, slots=True)

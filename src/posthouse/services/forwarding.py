@@ -8,33 +8,50 @@ null reverse-path): nobody can send anything else through here by such an addres
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 
 from posthouse.mail.address import Address, Domain, parse_address
 from posthouse.mail.envelope import ReversePath
-from posthouse.mail.srs import LetterReference, Srs, SrsFault, is_rewritten
+from posthouse.mail.srs import DAY, LetterReference, Srs, SrsFault, is_rewritten
 from posthouse.outcome import BAD_MAILBOX, NOT_AUTHORIZED, Refusal
 from posthouse.ports import Clock, Database
 from posthouse.services.directory import Directory, Resolution
-from posthouse.store import letter_story
+from posthouse.store import letter_story, verdicts
 from posthouse.store.queue_rows import ClaimedLetter
 from posthouse.store.sealing import SecretKey
+
+# Seconds in which each try of a letter leaves under the address of the day it came. One that waits longer (held by an
+# operator, or queued by a longer schedule) gets an address of today: else it would be sent with one that has expired.
+FRESH = 7 * DAY
+# A letter that came back to us under an address that another host has made of ours stands for two; three is a fault.
+MAX_TURNS = 3
 
 
 class Forwarding:
     def __init__(
-        self, database: Database, directory: Directory, clock: Clock, key: SecretKey, *, domain: str, rewrites: bool
+        self,
+        database: Database,
+        directory: Directory,
+        clock: Clock,
+        key: SecretKey,
+        *,
+        hostname: str,
+        domain: str,
+        rewrites: bool,
     ) -> None:
         """`domain`: where rewritten addresses are. `rewrites` False: senders stay as they are, but what comes back to
-        addresses of before still finds them."""
+        addresses of before still finds them, also to those at `hostname`, where they are unless told otherwise."""
         self._database = database
         self._directory = directory
         self._clock = clock
         self._key = key
+        self._domains = {Domain.parse(hostname)}
         self.set_terms(domain=domain, rewrites=rewrites)
 
     def set_terms(self, *, domain: str, rewrites: bool) -> None:
         """Also when the configuration was reloaded."""
         self._srs = Srs(self._keyed, Domain.parse(domain))
+        self._domains.add(self._srs.domain)
         self._rewrites = rewrites
 
     async def reverse_path(self, letter: ClaimedLetter) -> ReversePath:
@@ -44,28 +61,52 @@ class Forwarding:
         sender = path.address
         if sender is None or not self._rewrites or await self._directory.is_local_domain(sender.domain.name):
             return path
-        if sender.domain == self._srs.domain:
+        if sender.domain in self._domains or await self._would_vouch(letter):
             return path
-        return replace(path, address=self._srs.rewrite(sender, letter.received_at, letter.id))
+        now = self._clock.wall()
+        day = letter.received_at if 0 <= now - letter.received_at <= FRESH else now
+        return replace(path, address=self._srs.rewrite(sender, day, letter.id))
 
     async def resolve(self, address: Address, sender: ReversePath) -> Resolution | None:
         """Where a letter to a rewritten address goes; None for any other address. Raises Refusal."""
-        if address.domain != self._srs.domain or not is_rewritten(address.local_part):
+        if not self._is_ours(address):
             return None
-        try:
-            found = self._srs.restore(address.local_part, self._clock.wall())
-        except SrsFault as fault:
-            raise Refusal(BAD_MAILBOX, f"No such mailbox here: {fault}") from None
+        original = await self._original(address)
         if not sender.is_null:
             # RFC 3464 §2: reports have the null reverse-path, and RFC 3834 §3.3 wants it of automatic answers.
             raise Refusal(NOT_AUTHORIZED, "That address takes only reports about a letter that was passed on")
-        original = await self._sender_of(found) if isinstance(found, LetterReference) else found
-        if original is None:
-            raise Refusal(BAD_MAILBOX, "No such mailbox here: that letter is forgotten")
         there = await self._directory.resolve(original)
         if there.domain_is_local:
             return replace(there, address=address)
         return Resolution(address, domain_is_local=True, remote=(original,), is_alias=True)
+
+    def _is_ours(self, address: Address) -> bool:
+        return address.domain in self._domains and is_rewritten(address.local_part)
+
+    async def _original(self, address: Address) -> Address:
+        """Whom a rewritten address stands for in the end. Raises Refusal."""
+        now = self._clock.wall()
+        for _ in range(MAX_TURNS):
+            try:
+                found = self._srs.restore(address.local_part, now)
+            except SrsFault as fault:
+                raise Refusal(BAD_MAILBOX, f"No such mailbox here: {fault}") from None
+            original = await self._sender_of(found) if isinstance(found, LetterReference) else found
+            if original is None:
+                raise Refusal(BAD_MAILBOX, "No such mailbox here: that letter is forgotten")
+            if not self._is_ours(original):
+                return original
+            address = original
+        raise Refusal(BAD_MAILBOX, "No such mailbox here: that address leads in a circle")
+
+    async def _would_vouch(self, letter: ClaimedLetter) -> bool:
+        """Whether a reverse-path of ours would make the next host believe an author that the checks here did not: SPF
+        passes for it, and is aligned (RFC 9989 §4.4) where author and address are of one organisation. Two labels in
+        common count as that: a few more such letters keep a sender that does not help them, and no list is needed."""
+        verdict = await self._database.read(partial(verdicts.of, letter=letter.id))
+        if verdict is None or verdict.author.split(".")[-2:] != self._srs.domain.name.split(".")[-2:]:
+            return False
+        return any(each.method == "dmarc" and each.result not in ("pass", "none") for each in verdict.statements)
 
     async def _sender_of(self, reference: LetterReference) -> Address | None:
         text = await self._database.read(lambda reader: letter_story.reverse_path(reader, reference.letter))

@@ -93,9 +93,10 @@ class Housekeeping:
 
     async def sweep(self) -> None:
         """Forget what its time has passed for. A part that fails is logged, and keeps none of the others from theirs:
-        most of all the last one, which makes room on a full disk."""
+        most of all the one that makes room on a full disk."""
         own = (self._forget_history, self._forget_changes, self._forget_threads, self._give_back)
-        for part in (*self._chores, *own):
+        # What others want comes last: it may wait for other hosts, and a full disk does not.
+        for part in (*own, *self._chores):
             try:
                 await part()
             except Exception as fault:

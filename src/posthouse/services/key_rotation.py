@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 
-from posthouse.mailauth.signatures import SignatureFault, parse_tags
+from posthouse.mailauth.signatures import SignatureFault, parse_tags, public_key
 from posthouse.outcome import BAD_DOMAIN, BAD_MAILBOX, INVALID_ARGUMENTS, Refusal
 from posthouse.ports import (
     Change,
@@ -136,6 +136,10 @@ class KeyRotation:
                     text = f"the host's own key {each.selector} waits for its record; reports are not signed before"
                 remedy = f"add the record {each.record_name}; `{COMMAND} list {each.domain}` prints it"
                 found.append(Finding("keys", "warning", text, remedy))
+            elif each.is_active and each.is_own and await self._is_shown(each) is False:
+                text = f"DNS does not show the host's own key {each.selector}; signatures of reports fail"
+                remedy = f"add the record {each.record_name}; `{COMMAND} list {each.domain}` prints it"
+                found.append(Finding("keys", "error", text, remedy))
             elif each.state is KeyState.WITHDRAWN:
                 text = f"nobody needs the old key {each.selector} of {each.domain} any more"
                 found.append(Finding("keys", "warning", text, f"take {each.record_name} out of DNS"))
@@ -147,15 +151,19 @@ class KeyRotation:
         """When the server starts, which nothing here may keep it from."""
         try:
             await self.ensure_own_key()
-        except (StoreFault, Conflict) as fault:
+        except (StoreFault, Conflict, Refusal) as fault:
             self._log.error("no key of the host's own", reason=str(fault))
 
     async def step(self) -> None:
         """Do what is due; called every hour."""
         await self.ensure_own_key()
         for name in await self._due_by_age():
-            await self.rotate(name)
-            self._log.warning("new keys by age: their records are to be added to DNS", domain=name)
+            try:
+                await self.rotate(name)
+            except (Refusal, Conflict) as reason:  # removed, or somebody was faster; the others are due all the same
+                self._log.warning("no new keys", domain=name, reason=str(reason))
+            else:
+                self._log.warning("new keys by age: their records are to be added to DNS", domain=name)
         for each in await self._infos(None):
             match each.state:
                 case KeyState.PUBLISHED:
@@ -163,7 +171,7 @@ class KeyRotation:
                 case KeyState.RETIRED if self._clock.wall() - each.changed_at >= self.terms.keep:
                     await self._change(partial(keys.withdraw_key, key_id=each.id, now=self._clock.wall()))
                     self._log.warning("this record may be taken out of DNS", record=each.record_name)
-                case KeyState.WITHDRAWN if await self._is_shown(each) is False:
+                case KeyState.WITHDRAWN if await self._is_gone(each):
                     await self._change(partial(keys.forget_key, key_id=each.id))
                     self._log.info("key forgotten", domain=each.domain, selector=each.selector)
 
@@ -212,15 +220,23 @@ class KeyRotation:
             await self._activate(each)
 
     async def _is_shown(self, each: KeyInfo) -> bool | None:
-        """Whether DNS shows the record as it should be; None: it does not say."""
+        """Whether DNS shows the record as it should be and no other beside it: of several, any may be taken (RFC 6376
+        §3.6.2.2). None: it does not say."""
+        texts = await self._texts(each)
+        return None if texts is None else bool(texts) and all(_is_of(text, each) for text in texts)
+
+    async def _is_gone(self, each: KeyInfo) -> bool:
+        texts = await self._texts(each)
+        return texts is not None and not any(_is_of(text, each) for text in texts)
+
+    async def _texts(self, each: KeyInfo) -> list[bytes] | None:
         try:
-            texts = await self._resolver.txt(each.record_name)
+            return await self._resolver.txt(each.record_name)
         except NameNotFound:
-            return False
+            return []
         except ResolverFault as fault:
             self._log.warning("DNS does not answer", record=each.record_name, reason=str(fault))
             return None
-        return any(_is_of(text, each) for text in texts)
 
     async def _activate(self, each: KeyInfo) -> None:
         now = self._clock.wall()
@@ -247,12 +263,17 @@ class KeyRotation:
 
 
 def _is_of(text: bytes, each: KeyInfo) -> bool:
+    """Whether this is a record by which our signatures can be verified: k=, h= and s= may say otherwise."""
+    signature = {
+        b"a": f"{each.algorithm}-sha256".encode(),
+        b"d": each.domain.encode(),
+        b"s": each.selector.encode(),
+    }
     try:
-        tags = parse_tags(text)
+        public_key({each.record_name: text}, signature)
+        return b"".join(parse_tags(text)[b"p"].split()) == each.public_key.encode()
     except SignatureFault:
         return False
-    shown = b"".join(tags.get(b"p", b"").split())
-    return shown == each.public_key.encode() and tags.get(b"k", b"rsa").lower() == each.algorithm.encode()
 
 
 def _and(words: Sequence[str]) -> str:

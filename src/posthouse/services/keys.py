@@ -19,7 +19,8 @@ from posthouse.services.bounded import Bounded
 from posthouse.services.directory import TOPIC
 from posthouse.store import keys
 from posthouse.store.keys import Algorithm, DkimKey, KeyState, NewKey
-from posthouse.store.sealing import NONCE_OCTETS, SecretKey
+from posthouse.store.sealing import NONCE_OCTETS, SealBroken, SecretKey
+from posthouse.telemetry import logger
 
 RSA_BITS = 2048  # RFC 8301 §3.2 asks signers for at least this; longer keys do not fit into a DNS answer over UDP
 MAX_CACHED_DOMAINS = 1000  # about 3 KB each
@@ -49,6 +50,7 @@ class DomainKeys:
         self._key = key
         self._algorithms = tuple(algorithms)
         self._rsa = rsa
+        self._log = logger("keys")
         self._cache: Bounded[str, tuple[DkimKey, ...]] = Bounded(MAX_CACHED_DOMAINS)
         self._changes = 0
         self._unsubscribe = bus.subscribe(TOPIC, 0, self._forget)
@@ -71,12 +73,15 @@ class DomainKeys:
         return made
 
     async def active(self, domain: str) -> tuple[DkimKey, ...]:
-        """The keys that sign for a domain (A-labels, lower case); none for a domain that is not here."""
+        """The keys that sign for a domain (A-labels, lower case); none for a domain that is not here. One that does not
+        open (another key file lies beside the database) is left out: letters leave, signed by the others."""
         known = self._cache.get(domain)
         if known is None:
             changes = self._changes
             known = await self._database.read(
-                lambda reader: tuple(keys.list_keys(reader, self._key, domain, only_active=True))
+                lambda reader: tuple(
+                    keys.list_keys(reader, self._key, domain, only_active=True, on_broken=self._tell_broken)
+                )
             )
             if changes == self._changes:
                 self._cache.put(domain, known)
@@ -87,6 +92,9 @@ class DomainKeys:
         sign, will sign, or have signed lately."""
         found = await self._database.read(lambda reader: keys.infos(reader, domain))
         return [(each.record_name, each.record) for each in found if each.state is not KeyState.WITHDRAWN]
+
+    def _tell_broken(self, broken: SealBroken) -> None:
+        self._log.error("key not usable", reason=str(broken))
 
     def _make_rsa(self) -> tuple[bytes, str]:
         key = self._rsa()

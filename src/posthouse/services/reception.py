@@ -149,7 +149,8 @@ class _Arrival(MailTransaction):
             source=source_of(self.client),
             verdict=judgement.verdict,
             is_junk=judgement.is_junk,
-            seal=await self._seal(custody, judgement, now),
+            # Of a letter without a header all that came is body now, and its fields are none that a seal is over.
+            seal=b"" if letter.lacks_header else await self._seal(custody, judgement, now),
         )
         await self._office.acceptance.accept(letter, self.reverse_path, self.recipients, origin, self._office.kind)
         return Receipt(self._trace)

@@ -10,13 +10,14 @@ so that no moment is without a key that signs.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Literal
 
 from posthouse.outcome import BAD_DOMAIN, Refusal
 from posthouse.ports import Reader, Row, Transaction
-from posthouse.store.sealing import SecretKey
+from posthouse.store.sealing import SealBroken, SecretKey
 
 Algorithm = Literal["rsa", "ed25519"]
 
@@ -117,15 +118,31 @@ def _insert(
     return row
 
 
-def list_keys(reader: Reader, key: SecretKey, domain: str, *, only_active: bool = False) -> list[DkimKey]:
-    """The keys of a name, oldest first, with their private halves. Raises SealBroken."""
+def list_keys(
+    reader: Reader,
+    key: SecretKey,
+    domain: str,
+    *,
+    only_active: bool = False,
+    on_broken: Callable[[SealBroken], None] | None = None,
+) -> list[DkimKey]:
+    """The keys of a name, oldest first, with their private halves. Raises SealBroken; with `on_broken` that is told,
+    and the key left out."""
     rows = reader.rows(
         f"SELECT {_COLUMNS}, private_key FROM dkim_key"  # noqa: S608 - a constant
         " WHERE name = :domain AND (state = 'active' OR :all = 1) ORDER BY id",
         domain=domain,
         all=0 if only_active else 1,
     )
-    return [_key(key, row) for row in rows]
+    found = []
+    for row in rows:
+        try:
+            found.append(_key(key, row))
+        except SealBroken as broken:
+            if on_broken is None:
+                raise
+            on_broken(broken)
+    return found
 
 
 def infos(reader: Reader, domain: str | None = None) -> list[KeyInfo]:
