@@ -22,7 +22,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from posthouse.mail.header import scan_header
-from posthouse.mailauth.canonical import BodyHash, relaxed_body, relaxed_field, simple_body
+from posthouse.mailauth.canonical import SIMPLE, BodyHash, relaxed_body, relaxed_field, simple_body
 from posthouse.mailauth.dkim import OVERSIGNED, DkimSigner
 from posthouse.mailauth.dkim_verify import MAX_SIGNATURES, DkimResult, Verification, verify
 
@@ -357,6 +357,16 @@ def test_the_stream_hashes_as_the_whole_however_it_is_cut(pieces: list[bytes], d
         cut.digest()  # asking changes nothing
         position += step
     assert bytewise.digest() == cut.digest() == _hash(body).digest() == expected
+
+
+@pytest.mark.parametrize("size", [2046, 2047, 2048, 4094, 65_503, 65_504, 65_505, 100_000])
+@pytest.mark.parametrize("limit", [None, 2047, 3000, 70_000])
+def test_long_chunks_are_hashed_whole(size: int, limit: int | None) -> None:
+    body = bytes(range(97, 123)) * (size // 26 + 1)
+    body = body[: size - 2] + b"\r\n"
+    stream = BodyHash(SIMPLE, limit)
+    stream.update(body)
+    assert stream.digest() == hashlib.sha256(body[:limit]).digest()
 
 
 def test_a_body_of_empty_lines_alone_is_empty_and_costs_nothing() -> None:

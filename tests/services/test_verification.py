@@ -116,6 +116,28 @@ def test_an_honest_letter_passes_everything() -> None:
     assert (found.iprev.name, found.spf.identity, found.from_fields) == (HELLO, "mailfrom", 1)
 
 
+def test_a_letter_whose_answers_are_at_hand_needs_no_task() -> None:
+    dns = FakeResolver()
+    publish(dns, "author.test")
+    dns.host(HELLO, "192.0.2.7")
+
+    async def check() -> Findings:
+        one = begun(dns)
+        header, _, body = GOOD.partition(b"\r\n\r\n")
+        one.read_header(header + b"\r\n\r\n")
+        one.update(body)
+        assert asyncio.all_tasks() == {asyncio.current_task()}
+        start = one.findings()
+        with pytest.raises(StopIteration) as end:
+            start.send(None)
+        await one.close()
+        found: Findings = end.value.value
+        return found
+
+    found = run(check())
+    assert words(found) == {"spf": "pass", "iprev": "pass", "dkim": "pass", "arc": "none", "dmarc": "pass"}
+
+
 def test_the_null_sender_is_checked_by_the_name_in_ehlo() -> None:
     found = found_in(world(), compose("mailer-daemon@author.test"), "")
     assert (found.spf.result, found.spf.identity, found.spf.domain) == ("pass", "helo", HELLO)

@@ -6,7 +6,7 @@ Invariant: a chain passes only if its newest message signature and every seal do
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -84,9 +84,10 @@ class _Set:
 class ArcCheck:
     """The chain of one letter: `update` with the body as it comes, then `judge` with the keys."""
 
-    def __init__(self, header: bytes) -> None:
+    def __init__(self, header: bytes, *, fields: Sequence[Field] | None = None) -> None:
+        """`fields` are those of this header, where it has been split already."""
         self._header = header
-        self._fields = split_fields(header)
+        self._fields = split_fields(header) if fields is None else fields
         self._sets: list[_Set] = []
         self._fault: SignatureFault | None = None
         self.count = 0

@@ -7,7 +7,7 @@ A signature either passes or says why it does not; nothing here decides what tha
 from __future__ import annotations
 
 import hmac
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from posthouse.mail.header import Field, split_fields
@@ -75,10 +75,11 @@ class Signature:
 class DkimCheck:
     """The signatures of one letter: `update` with the body as it comes, then `judge` with the keys."""
 
-    def __init__(self, header: bytes, *, now: float | None = None) -> None:
-        """The first MAX_SIGNATURES from the top count. Without `now` no signature expires. Lines end in CRLF."""
+    def __init__(self, header: bytes, *, now: float | None = None, fields: Sequence[Field] | None = None) -> None:
+        """The first MAX_SIGNATURES from the top count. Without `now` no signature expires. Lines end in CRLF. `fields`
+        are those of this header, where it has been split already."""
         self._header = header
-        self._fields = split_fields(header)
+        self._fields = split_fields(header) if fields is None else fields
         found = [field for field in self._fields if field.name.lower() == b"dkim-signature"]
         self._read = [self._look_at(field, now) for field in found[:MAX_SIGNATURES]]
         self.hashes = body_hashes(each.body_form for each in self.signatures)

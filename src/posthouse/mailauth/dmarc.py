@@ -101,8 +101,9 @@ async def judge_authors(
     if not authors.domains:
         return (DmarcVerdict(DmarcResult.PERMERROR, "", authors.problem),)
     verdicts = [await _check_author(resolver, domain, spf, dkim, authors.problem) for domain in authors.domains]
-    order = list(DmarcResult)
-    verdicts.sort(key=lambda verdict: (-order.index(verdict.result), -verdict.policy.severity))
+    if len(verdicts) > 1:
+        order = list(DmarcResult)
+        verdicts.sort(key=lambda verdict: (-order.index(verdict.result), -verdict.policy.severity))
     return tuple(verdicts)
 
 

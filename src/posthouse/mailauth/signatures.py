@@ -13,6 +13,7 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import lru_cache
 
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes
@@ -33,9 +34,12 @@ KeyRecords = Mapping[str, bytes | None]
 """TXT records by name (`sel._domainkey.example.test`), their strings joined; None: there is none. A name that is
 missing could not be looked up."""
 
+_PKCS1 = padding.PKCS1v15()
+_SHA256 = hashes.SHA256()
 _TAG_NAME = re.compile(rb"[A-Za-z][A-Za-z0-9_]*")
-_B_VALUE = re.compile(rb"((?:\A|;)\s*b\s*=)[^;]*")  # RFC 6376 §3.5: b= is taken as empty, blanks included
-_SPACE = re.compile(rb"\s+")
+# RFC 6376 §3.5: b= is taken as empty, blanks included. Two patterns: one that begins with a character is found faster.
+_B_VALUE = re.compile(rb"(;\s*b\s*=)[^;]*")
+_B_FIRST = re.compile(rb"(\s*b\s*=)[^;]*")
 
 
 class SignatureResult(StrEnum):
@@ -136,7 +140,9 @@ def canonical_field(header: bytes, field: Field, form: bytes) -> bytes:
 def unsigned_field(header: bytes, field: Field, form: bytes) -> bytes:
     """A field that holds a signature, with b= taken as empty (RFC 6376 §3.7)."""
     value = header[field.value_start : field.end].removesuffix(b"\r\n")
-    value = _B_VALUE.sub(rb"\1", value, count=1)
+    found = _B_FIRST.match(value) or _B_VALUE.search(value)
+    if found is not None:
+        value = value[: found.end(1)] + value[found.end() :]
     if form == RELAXED:
         return relaxed_field(field.name, value)
     return header[field.start : field.value_start] + value
@@ -185,9 +191,10 @@ def public_key(records: KeyRecords, tags: Mapping[bytes, bytes]) -> PublicKey:
 
 
 def _words(text: bytes) -> list[bytes]:
-    return _SPACE.sub(b"", text).split(b":")
+    return _without_blanks(text).split(b":")
 
 
+@lru_cache(maxsize=256)  # to read a key costs as much as to check with it; up to 4 KB each, and faults are not kept
 def _load(kind: bytes, octets: bytes) -> PublicKey:
     try:
         if kind == b"ed25519":
@@ -207,7 +214,7 @@ def check_signature(key: PublicKey, tags: Mapping[bytes, bytes], signed: bytes) 
     signature = base64_of(tags[b"b"])
     try:
         if isinstance(key, rsa.RSAPublicKey):
-            key.verify(signature, signed, padding.PKCS1v15(), hashes.SHA256())
+            key.verify(signature, signed, _PKCS1, _SHA256)
         else:
             key.verify(signature, hashlib.sha256(signed).digest())  # RFC 8463 §3
     except InvalidSignature:
@@ -216,6 +223,10 @@ def check_signature(key: PublicKey, tags: Mapping[bytes, bytes], signed: bytes) 
 
 def base64_of(text: bytes) -> bytes:
     try:
-        return base64.b64decode(_SPACE.sub(b"", text), validate=True)
+        return base64.b64decode(_without_blanks(text), validate=True)
     except binascii.Error:
         raise SignatureFault("not base64") from None
+
+
+def _without_blanks(text: bytes) -> bytes:
+    return b"".join(text.split())

@@ -20,7 +20,6 @@ import dns.name
 import dns.nameserver
 import dns.rdatatype
 import dns.resolver
-import dns.reversename
 
 from posthouse.net.dns_cache import Answer, DnsCache, Faulty, Found, Missing
 from posthouse.ports import Clock, IPAddress, MxRecord, NameNotFound, Proven, ResolverFault, TlsaRecord
@@ -112,8 +111,8 @@ class DnsResolver:
 
     async def names(self, address: IPAddress) -> list[str]:
         """PTR, sorted."""
-        name = dns.reversename.from_address(str(address)).to_text(omit_final_dot=True)
-        return sorted(_text(record.target) for record in (await self._found(name, "PTR")).records)
+        found = await self._found(address.reverse_pointer, "PTR")
+        return sorted(_text(record.target) for record in found.records)
 
     async def proven_alias(self, host: str) -> Proven[str]:
         found = await self._found(host, "CNAME")

@@ -37,6 +37,10 @@ class Action(StrEnum):
     REJECT = "reject"
 
 
+_SEVERITY = {action: at for at, action in enumerate(Action)}
+_ASKED = {Policy.NONE: Action.ACCEPT, Policy.QUARANTINE: Action.QUARANTINE, Policy.REJECT: Action.REJECT}
+
+
 @dataclass(frozen=True, slots=True)
 class Terms:
     """The operator's wishes. `quarantine`, `reject`: what is done where a domain's owner asks for that. `domains`: what
@@ -89,8 +93,7 @@ def decide(terms: Terms, found: Findings) -> Decision:
         _by_spf(terms, found),
         *(_by_dmarc(terms, verdict, found) for verdict in found.dmarc),
     ]
-    order = list(Action)
-    return max(decisions, key=lambda each: (order.index(each.action), each.refusal is not None, bool(each.local)))
+    return max(decisions, key=lambda each: (_SEVERITY[each.action], each.refusal is not None, bool(each.local)))
 
 
 def _by_from(terms: Terms, found: Findings) -> Decision:
@@ -127,13 +130,12 @@ def _by_dmarc(terms: Terms, verdict: DmarcVerdict, found: Findings) -> Decision:
     if verdict.result is not DmarcResult.FAIL:
         return TAKEN
     action, is_exception = terms.action_for(verdict)
-    asked = {Policy.NONE: Action.ACCEPT, Policy.QUARANTINE: Action.QUARANTINE, Policy.REJECT: Action.REJECT}
     if found.voucher and action is not Action.ACCEPT:
         return Decision(Action.ACCEPT, local=f"the trusted sealer {found.voucher} has seen DMARC pass (ARC)")
     local = ""
     if is_exception:
         local = f"a setting says {action} for {verdict.author}"
-    elif action is not asked[verdict.policy]:
+    elif action is not _ASKED[verdict.policy]:
         local = f"a setting says {action} instead of {verdict.policy}"
     refusal = Refusal(NOT_AUTHORIZED, f"Email rejected per DMARC policy for {verdict.author}")
     return replace(_decision(action, refusal, ""), local=local)

@@ -11,8 +11,8 @@ from posthouse.mail.address import Domain
 from posthouse.mail.header import scan_header
 from posthouse.mailauth.arc_seal import seal
 from posthouse.mailauth.dkim import DkimSigner
+from posthouse.services.letter_claims import Custody
 from posthouse.services.signing import Signing
-from posthouse.services.verification import Custody
 from posthouse.telemetry import logger
 
 

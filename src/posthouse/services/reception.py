@@ -22,9 +22,10 @@ from posthouse.services.forwarding import Forwarding
 from posthouse.services.guard import place_of
 from posthouse.services.host_signing import HostSigning
 from posthouse.services.incoming import IncomingLetter
+from posthouse.services.letter_claims import Custody
 from posthouse.services.limits import RateLimit
 from posthouse.services.transaction import Client, MailTransaction, Receipt, Recipient
-from posthouse.services.verification import Custody, LetterCheck
+from posthouse.services.verification import LetterCheck
 
 REFUSED_BECAUSE: dict[tuple[int, ...], str] = {
     (4, 2, 2): "That mailbox is full, try again later",

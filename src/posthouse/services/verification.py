@@ -9,23 +9,24 @@ from __future__ import annotations
 
 import asyncio
 import ipaddress
-from collections.abc import Collection, Coroutine, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, TypeVar
 
 from posthouse.mail.envelope import ReversePath
-from posthouse.mail.header import scan_header
-from posthouse.mailauth.arc import ArcCheck, Chain, ChainResult
-from posthouse.mailauth.author import Authors, authors_of
-from posthouse.mailauth.canonical import RELAXED, BodyHash
-from posthouse.mailauth.dkim_verify import DkimCheck, Verification
+from posthouse.mailauth.arc import Chain
+from posthouse.mailauth.author import Authors
+from posthouse.mailauth.dkim_verify import Verification
 from posthouse.mailauth.dmarc import DmarcResult, DmarcVerdict, judge_authors
-from posthouse.mailauth.iprev import IprevResult, IprevVerdict, check_iprev
+from posthouse.mailauth.iprev import IprevResult, IprevVerdict
 from posthouse.mailauth.organization import TreeWalk
 from posthouse.mailauth.results import remove_claimed
-from posthouse.mailauth.signatures import BodyForm
-from posthouse.mailauth.spf import SpfResult, SpfVerdict, check_hello, check_mail_from
-from posthouse.ports import Clock, IPAddress, MxRecord, NameNotFound, Peer, Resolver, ResolverFault
+from posthouse.mailauth.spf import SpfResult, SpfVerdict
+from posthouse.ports import Clock, IPAddress, NameNotFound, Peer, Resolver, ResolverFault
+from posthouse.services.client_checks import ClientChecks
+from posthouse.services.letter_claims import Custody, LetterClaims
+from posthouse.services.letter_dns import LetterDns
 from posthouse.services.transaction import Client
 
 # Seconds from the end of the content until the answer must be known. Clients wait for ten minutes (RFC 5321
@@ -37,20 +38,9 @@ T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
-class Custody:
-    """What a seal needs of a letter that is passed on: its header as it came, the hash of its body in relaxed form, the
-    chain so far and how to read it."""
-
-    header: bytes
-    body: BodyHash
-    check: ArcCheck
-    chain: Chain
-
-
-@dataclass(frozen=True, slots=True)
 class Findings:
-    """All that was found about one letter. `dmarc` has the verdict to act on first. `voucher`: a trusted sealer that
-    has seen the author pass where DMARC fails now, "" without. `custody`: of a letter that is passed on."""
+    """All that was found about one letter. `dmarc` has the verdict to act on first. `voucher` and `custody`: as
+    LetterClaims tells them."""
 
     address: IPAddress
     spf: SpfVerdict
@@ -81,7 +71,7 @@ class Verifier:
         self.authserv_id = authserv_id
         self._resolver = resolver
         self._clock = clock
-        self._hostname = hostname
+        self._clients = ClientChecks(clock, receiver=hostname)
         self._own = tuple(dict.fromkeys((authserv_id, hostname)))
         self._is_on = is_on
         self._includes_loopback = includes_loopback
@@ -97,10 +87,10 @@ class Verifier:
             return None
         return LetterCheck(
             self._resolver,
+            self._clients,
             client,
             path,
             now=self._clock.wall(),
-            receiver=self._hostname,
             own=self._own,
             trusted=self._trusted,
             is_forwarded=is_forwarded,
@@ -117,203 +107,108 @@ class LetterCheck:
     def __init__(
         self,
         resolver: Resolver,
+        clients: ClientChecks,
         client: Client,
         path: ReversePath,
         *,
         now: float,
-        receiver: str,
         own: Sequence[str],
         trusted: Collection[str],
         is_forwarded: bool = False,
     ) -> None:
-        self._tasks: set[asyncio.Task[Any]] = set()
-        self._dns = _LetterDns(resolver, self._tasks)
+        self._dns = LetterDns(resolver)
         self._now = now
         self._own = own
         self._trusted = trusted
+        self._is_forwarded = is_forwarded
         self._address = ipaddress.ip_address(client.peer.address)
         self._hello = client.hello
         self._sender = "" if path.address is None else str(path.address)
-        self._receiver = receiver
-        self._dkim = DkimCheck(b"")
-        self._arc = ArcCheck(b"")
-        self._authors = Authors((), "the letter has no From field")
-        self._from_fields = 0
-        self._is_forwarded = is_forwarded
-        self._header = b""
-        self._relaxed: BodyHash | None = None  # of a letter that is passed on, where no signature has it made already
-        self._keys: dict[str, asyncio.Task[list[bytes]]] = {}
-        self._spf = self._spawn(self._check_spf())
-        self._iprev = self._spawn(check_iprev(self._dns, self._address))
+        self._claims: LetterClaims | None = None
+        self._keys: dict[str, asyncio.Future[list[bytes]]] = {}
+        self._spf = self._dns.begin(partial(clients.spf, self._dns, self._address, self._sender, self._hello))
+        self._iprev = self._dns.begin(partial(clients.iprev, self._dns, self._address))
 
     def foresee(self, header: bytes) -> None:
         """What looks like the header, while the rest of a small letter may still be coming: DNS is asked meanwhile."""
-        self._read(header)
+        self._claims = LetterClaims(header, now=self._now, is_forwarded=self._is_forwarded)
+        self._keys = {name: self._dns.ask(name) for name in self._claims.key_names}
+        for domain in self._claims.authors.domains:
+            # Its answers are kept for the judgement; what went wrong comes up there again.
+            self._dns.begin(partial(TreeWalk(self._dns).policy_for, domain))
 
     def read_header(self, header: bytes) -> bytes:
         """Look at the header as it came, begin to ask for what it needs, and return it without what others have
         written in our name."""
-        if header != self._header:
-            self._read(header)
+        if self._claims is None or header != self._claims.header:
+            self.foresee(header)
         return remove_claimed(header, self._own)
 
-    def _read(self, header: bytes) -> None:
-        self._dkim = DkimCheck(header, now=self._now)
-        self._arc = ArcCheck(header)
-        self._header = header
-        self._relaxed = BodyHash() if self._is_forwarded and self._shared_hash() is None else None
-        scan = scan_header(header)
-        self._authors = authors_of(scan)
-        self._from_fields = scan.count(b"from")
-        self._keys.clear()
-        for name in (*self._dkim.key_names, *self._arc.key_names):
-            self._keys[name] = self._dns.ask(name)
-        for domain in self._authors.domains:
-            # Its answers are kept for the judgement; what went wrong comes up there again.
-            self._spawn(TreeWalk(self._dns).policy_for(domain))
-
     def update(self, chunk: bytes) -> None:
-        """Of the body, behind the empty line."""
-        self._dkim.update(chunk)
-        if self._arc.has_chain:
-            self._arc.update(chunk)
-        if self._relaxed is not None:
-            self._relaxed.update(chunk)
+        """Of the body, behind the empty line; after the header."""
+        assert self._claims is not None
+        self._claims.update(chunk)
 
     async def findings(self) -> Findings:
         """After the whole letter."""
+        claims = self._claims
+        assert claims is not None
         deadline = asyncio.get_running_loop().time() + MAX_WAIT
-        await asyncio.wait({self._spf, self._iprev, *self._keys.values()}, timeout=MAX_WAIT)
-        spf = _done(self._spf) or SpfVerdict(SpfResult.TEMPERROR, self._spf_domain, self._spf_identity, reason=_LATE)
+        await _wait([self._spf, self._iprev, *self._keys.values()], deadline)
+        spf = _done(self._spf) or self._late_spf()
         iprev = _done(self._iprev) or IprevVerdict(IprevResult.TEMPERROR, self._address, reason=_LATE)
-        records = {name: _key_record(task) for name, task in self._keys.items() if _is_known(task)}
-        signatures = tuple(self._dkim.judge(records))
-        chain = self._arc.judge(records)
-        try:
-            async with asyncio.timeout_at(deadline):
-                dmarc = await judge_authors(self._dns, self._authors, spf, signatures)
-        except TimeoutError:
-            dmarc = tuple(DmarcVerdict(DmarcResult.TEMPERROR, domain, _LATE) for domain in self._authors.domains)
+        records = {name: _key_record(answer) for name, answer in self._keys.items() if _is_known(answer)}
+        signatures = claims.signatures(records)
+        chain = claims.chain(records)
+        judging = self._dns.begin(partial(judge_authors, self._dns, claims.authors, spf, signatures))
+        await _wait([judging], deadline)
+        dmarc = _done(judging) or tuple(
+            DmarcVerdict(DmarcResult.TEMPERROR, domain, _LATE) for domain in claims.authors.domains
+        )
         return Findings(
             self._address,
             spf,
             iprev,
             signatures,
             chain,
-            self._authors,
-            self._from_fields,
+            claims.authors,
+            claims.from_fields,
             dmarc,
-            self._voucher(chain, dmarc),
-            self._custody(chain),
+            claims.voucher(chain, dmarc, self._trusted),
+            claims.custody(chain),
         )
+
+    def _late_spf(self) -> SpfVerdict:
+        domain, identity = (self._sender.rpartition("@")[2], "mailfrom") if self._sender else (self._hello, "helo")
+        return SpfVerdict(SpfResult.TEMPERROR, domain, identity, reason=_LATE)
 
     async def close(self) -> None:
         """Nothing is waited for any more. To be called once, whatever has become of the letter."""
-        left = [task for task in self._tasks if not task.done()]
-        for task in left:
-            task.cancel()
-        if left:
-            await asyncio.gather(*left, return_exceptions=True)
-        for task in self._tasks:
-            if not task.cancelled():
-                task.exception()  # nobody may have asked for it
-
-    # --- parts ------------------------------------------------------------------------------------
-
-    @property
-    def _spf_identity(self) -> str:
-        return "mailfrom" if self._sender else "helo"
-
-    @property
-    def _spf_domain(self) -> str:
-        return self._sender.rpartition("@")[2] or self._hello
-
-    async def _check_spf(self) -> SpfVerdict:
-        # The null sender's MAIL FROM identity is that of the HELO (RFC 7208 §2.4), and is told as such.
-        if not self._sender:
-            return await check_hello(self._dns, self._address, self._hello, receiver=self._receiver, now=self._now)
-        return await check_mail_from(
-            self._dns, self._address, self._sender, self._hello, receiver=self._receiver, now=self._now
-        )
-
-    def _shared_hash(self) -> BodyHash | None:
-        """Of the whole body in relaxed form, where a signature is over that."""
-        return self._dkim.hashes.get(_WHOLE) or self._arc.hashes.get(_WHOLE)
-
-    def _custody(self, chain: Chain) -> Custody | None:
-        body = self._shared_hash() or self._relaxed
-        return Custody(self._header, body, self._arc, chain) if self._is_forwarded and body is not None else None
-
-    def _voucher(self, chain: Chain, dmarc: Sequence[DmarcVerdict]) -> str:
-        """Trusted sealers are looked at from the newest on, up to the first that is not: whoever comes before may
-        have written what the letter says now."""
-        if chain.result is not ChainResult.PASS or len(dmarc) != 1 or dmarc[0].result is not DmarcResult.FAIL:
-            return ""
-        for instance in range(chain.count, 0, -1):
-            sealer = chain.sealers[instance - 1]
-            if sealer not in self._trusted:
-                return ""
-            said = self._arc.results_of(instance)
-            for each in said.statements if said is not None else ():
-                is_pass = each.method == "dmarc" and each.result == "pass"
-                if is_pass and each.get("header", "from").lower() == dmarc[0].author:
-                    return sealer
-        return ""
-
-    def _spawn(self, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
-        task = asyncio.create_task(work)
-        self._tasks.add(task)
-        return task
+        await self._dns.close()
 
 
-class _LetterDns:
-    """The Resolver for one letter: the same TXT record is asked for once, and begins to be before it is needed."""
-
-    def __init__(self, resolver: Resolver, tasks: set[asyncio.Task[Any]]) -> None:
-        self._resolver = resolver
-        self._tasks = tasks
-        self._texts: dict[str, asyncio.Task[list[bytes]]] = {}
-
-    def ask(self, name: str) -> asyncio.Task[list[bytes]]:
-        task = self._texts.get(name)
-        if task is None:
-            task = self._texts[name] = asyncio.create_task(self._text(name))
-            self._tasks.add(task)
-        return task
-
-    async def _text(self, name: str) -> list[bytes]:
-        return await self._resolver.txt(name)
-
-    async def txt(self, name: str) -> list[bytes]:
-        # Shielded: a check that has run out of time must not take the answer from the others.
-        return await asyncio.shield(self.ask(name))
-
-    async def mx(self, domain: str) -> list[MxRecord]:
-        return await self._resolver.mx(domain)
-
-    async def addresses(self, host: str, version: int = 0) -> list[IPAddress]:
-        return await self._resolver.addresses(host, version)
-
-    async def names(self, address: IPAddress) -> list[str]:
-        return await self._resolver.names(address)
-
-
-_WHOLE = BodyForm(RELAXED)
 _LATE = f"no result in {MAX_WAIT:.0f} seconds"
 
 
-def _done(task: asyncio.Task[T]) -> T | None:
-    return task.result() if task.done() else None
+async def _wait(answers: Sequence[asyncio.Future[Any]], deadline: float) -> None:
+    """Until all are there, or the deadline."""
+    missing = [each for each in answers if not each.done()]
+    if missing:
+        await asyncio.wait(missing, timeout=deadline - asyncio.get_running_loop().time())
 
 
-def _is_known(task: asyncio.Task[list[bytes]]) -> bool:
+def _done(answer: asyncio.Future[T]) -> T | None:
+    return answer.result() if answer.done() else None
+
+
+def _is_known(answer: asyncio.Future[list[bytes]]) -> bool:
     """Whether DNS has said what is there, or that nothing is."""
-    return task.done() and not isinstance(task.exception(), ResolverFault)
+    return answer.done() and not isinstance(answer.exception(), ResolverFault)
 
 
-def _key_record(task: asyncio.Task[list[bytes]]) -> bytes | None:
+def _key_record(answer: asyncio.Future[list[bytes]]) -> bytes | None:
     try:
-        texts = task.result()
+        texts = answer.result()
     except NameNotFound:
         return None
     return texts[0] if texts else None  # RFC 6376 §3.6.2.2: of several, any may be taken
