@@ -102,6 +102,7 @@ class FakeResolver:
         self.tlsa_records: dict[str, list[TlsaRecord]] = {}
         self.signed: set[str] = set()  # names whose answers are authentic
         self.aliases: dict[str, str] = {}  # where the records of a name lie
+        self.other_records: dict[str, dict[str, list[str]]] = {}
         self.broken: set[str] = set()
         self.asked: list[str] = []
 
@@ -114,11 +115,21 @@ class FakeResolver:
     def text(self, name: str, *texts: bytes) -> None:
         self.text_records[name] = list(texts)
 
+    def record(self, name: str, kind: str, *values: str) -> None:
+        """Of any other type, as in a zone file."""
+        self.other_records.setdefault(name, {})[kind] = list(values)
+
     def _look(self, name: str) -> None:
         self.asked.append(name)
         if name in self.broken:
             raise ResolverFault(f"SERVFAIL for {name}")
-        tables = (self.mx_records, self.address_records, self.text_records, self.tlsa_records)
+        tables = (
+            self.mx_records,
+            self.address_records,
+            self.text_records,
+            self.tlsa_records,
+            self.other_records,
+        )
         if not any(name in table for table in tables):
             raise NameNotFound(name)
 
@@ -163,6 +174,10 @@ class FakeResolver:
 
     def _proven(self, name: str, records: list[T]) -> Proven[T]:
         return Proven(tuple(records), name in self.signed, self.aliases.get(name, name))
+
+    async def records(self, name: str, kind: str) -> list[str]:
+        self._look(name)
+        return list(self.other_records.get(name, {}).get(kind, []))
 
 
 @dataclass

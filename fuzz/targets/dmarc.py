@@ -53,6 +53,9 @@ class _Dns:
     async def names(self, address: IPAddress) -> list[str]:
         raise AssertionError("not DMARC's business")
 
+    async def records(self, name: str, kind: str) -> list[str]:
+        raise AssertionError("not DMARC's business")
+
 
 def target(data: bytes) -> None:
     choices = Choices(data)

@@ -18,6 +18,7 @@ from posthouse.composing.mailboxes import Mailboxes, open_mailboxes
 from posthouse.composing.outgoing import open_outgoing
 from posthouse.composing.transport import TransportRoom
 from posthouse.composing.trust import Trust, open_key_rotation, open_trust
+from posthouse.composing.web import policy_of
 from posthouse.config import Settings
 from posthouse.ports import SecureResolver, Workers, ZoneEditor
 from posthouse.services.acceptance import Acceptance
@@ -31,6 +32,7 @@ from posthouse.services.keys import DomainKeys
 from posthouse.services.limits import RoomCheck
 from posthouse.services.login import Login
 from posthouse.services.maildrop import Maildrops
+from posthouse.services.own_policy import PolicyDesk
 from posthouse.services.queue_desk import QueueDesk
 from posthouse.services.reception import Reception
 from posthouse.services.relay import Relay
@@ -78,6 +80,7 @@ class House:
     zones: ZoneEditor | None
     resolver: SecureResolver
     room: TransportRoom
+    policy_desk: PolicyDesk
 
     async def close(self) -> None:
         """After the listeners and the relay have stopped."""
@@ -144,4 +147,5 @@ def open_house(folder: Path, settings: Settings, machine: Machine) -> House:
         certificates=issuance.certificates,
         zones=issuance.zones,
         room=outgoing.room,
+        policy_desk=PolicyDesk(policy_of(settings)),
     )

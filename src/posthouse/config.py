@@ -76,6 +76,11 @@ def _domain_name(value: str) -> str:
         raise ValueError(str(error)) from None
 
 
+def _mx_pattern(value: str) -> str:
+    """RFC 8461 §3.2: a name, or a name below which any one label is good."""
+    return f"*.{_domain_name(value[2:])}" if value.startswith("*.") else _domain_name(value)
+
+
 def _clock_time(value: str) -> str:
     if value and not _TIME_OF_DAY.fullmatch(value):
         raise ValueError('write a time of day such as "03:30", or "" for never')
@@ -93,6 +98,7 @@ OptionalPath = Annotated[Path | None, BeforeValidator(lambda value: None if valu
 Endpoint = Annotated[str, AfterValidator(_host_and_port)]
 DomainName = Annotated[str, AfterValidator(_domain_name)]
 OptionalDomainName = Annotated[str, AfterValidator(_optional_domain_name)]
+MxPattern = Annotated[str, AfterValidator(_mx_pattern)]
 ClockTime = Annotated[str, AfterValidator(_clock_time)]
 
 
@@ -116,8 +122,12 @@ class Listen(Section):
     pop3s: list[Endpoint] = setting([], "POP3, TLS from the first octet (port 995).")
     imap: list[Endpoint] = setting([], "IMAP with STARTTLS (port 143).")
     imaps: list[Endpoint] = setting([], "IMAP, TLS from the first octet (port 993).")
-    http: list[Endpoint] = setting([], "Web and JMAP; not built yet.")
-    https: list[Endpoint] = setting([], "Web and JMAP over TLS; not built yet.")
+    http: list[Endpoint] = setting(
+        [], "Web without TLS (port 80): answers to certificate authorities, and the way to https for everything else."
+    )
+    https: list[Endpoint] = setting(
+        [], "Web (port 443): settings for mail programs, and the MTA-STS policy of each domain."
+    )
     metrics: list[Endpoint] = setting([], "Prometheus metrics at /metrics, health at /health; keep it local.")
 
 
@@ -454,6 +464,38 @@ class DnsUpdate(Section):
     )
 
 
+class Web(Section):
+    """The web listeners, http and https."""
+
+    max_connections: int = setting(500, "Connections at once, with and without TLS together.", ge=1)
+    max_connections_per_address: int = setting(
+        50, "Connections at once from one address, which may be that of a whole office; loopback is exempt.", ge=1
+    )
+    behind_proxy: bool = setting(
+        False,
+        "A web server on this machine has port 443, does TLS, and passes requests on to a listener of listen.http on"
+        " loopback or a Unix socket, with Host as it was and X-Forwarded-Proto: https.",
+    )
+
+
+class MtaSts(Section):
+    """The MTA-STS policy of our domains (RFC 8461): who sends to them must use TLS and find a certificate that is good
+    for this host. `posthouse dns` has the records for it; it is published at https://mta-sts.DOMAIN/."""
+
+    mode: Literal["off", "none", "testing", "enforce"] = setting(
+        "testing",
+        "`testing`: others report what fails and deliver all the same; `enforce`: they do not deliver then, so set it"
+        " when `posthouse check DOMAIN` is content. To give it up say `none` with a short max_age, and `off` when the"
+        " old max_age has passed.",
+    )
+    max_age: Duration = setting(
+        "14d", "How long others keep the policy: a year at most, weeks at least in `enforce`.", ge=0, le=31_557_600
+    )
+    mx: list[MxPattern] = setting(
+        [], 'Other hosts that take mail for our domains, such as "backup.example.net" or "*.example.net".'
+    )
+
+
 class Store(Section):
     """What is kept, and where."""
 
@@ -497,11 +539,10 @@ class Settings(Section):
     tls: Tls = Tls()
     acme: Acme = Acme()
     dns_update: DnsUpdate = DnsUpdate()
+    web: Web = Web()
+    mta_sts: MtaSts = MtaSts()
     store: Store = Store()
     process: Process = Process()
-
-
-NOT_BUILT_YET = ("http", "https")
 
 
 def load(folder: Path) -> Settings:

@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from posthouse.app import House
+from posthouse.composing.web import surroundings_of
 from posthouse.edges.control.api import Office
 from posthouse.net.checks import local_checks
 from posthouse.services import backups
@@ -26,6 +27,8 @@ SERVED = (
     "pop3s",
     "imap",
     "imaps",
+    "http",
+    "https",
     "metrics",
 )  # keys of [listen] that are built
 
@@ -42,8 +45,11 @@ def office_of(house: House, reload: Callable[[], None], *, is_serving: bool) -> 
         queue_desk=house.queue_desk,
         checkup=Checkup(
             store_check_of(house),
-            house.resolver,
+            lambda: machine.resolver(settings),
+            machine.web,
+            machine.transport,
             house.workers,
+            machine.clock,
             hostname=settings.hostname,
             local_checks=local_checks(house.folder, settings, machine.disk, machine.clock, is_serving=is_serving),
             network_checks=[lambda: dnssec_findings(house.resolver, wants_dane=settings.transport.dane)],
@@ -56,7 +62,12 @@ def office_of(house: House, reload: Callable[[], None], *, is_serving: bool) -> 
         certificates=house.certificates,
         zone_update=None if house.zones is None else ZoneUpdate(house.zones, house.database, machine.clock),
         hostname=settings.hostname,
-        listens=listens,
+        surroundings=lambda: surroundings_of(
+            house.folder,
+            settings,
+            house.policy_desk.policy,
+            next_key=house.certificates.digests(settings.hostname).following,
+        ),
         max_message=settings.smtp.max_message,
         status=lambda: {
             "is_serving": is_serving,

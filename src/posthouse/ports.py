@@ -275,6 +275,10 @@ class Resolver(Protocol):
     async def names(self, address: IPAddress) -> list[str]:
         """PTR."""
 
+    async def records(self, name: str, kind: str) -> list[str]:
+        """Of any type ("SRV", "CAA", "TLSA"), as in a zone file: names absolute with their final dot. CNAME gives the
+        name's own alias; for other types aliases are followed."""
+
 
 @dataclass(frozen=True, slots=True)
 class ZoneRecord:

@@ -22,6 +22,7 @@ from posthouse.app import House, open_house
 from posthouse.composing.certificates import issuance_problems, join_tls, served_files
 from posthouse.composing.ground import Machine, real_machine
 from posthouse.composing.outgoing import static_routes
+from posthouse.composing.web import web_app
 from posthouse.config import ConfigError, Settings
 from posthouse.edges.control.api import control_app
 from posthouse.edges.control.metrics import metrics_app, register_gauges
@@ -30,12 +31,14 @@ from posthouse.net.certificate import CertificateFault, ensure_self_signed, self
 from posthouse.net.http import HttpServer
 from posthouse.net.lock import CONTROL_SOCKET, LOCK_FILE, DirectoryLock
 from posthouse.net.privileges import Identity, PrivilegeFault
+from posthouse.net.session import TlsUpgrader
 from posthouse.net.sockets import ListenFault, close_sockets, open_sockets, raise_descriptor_limit
 from posthouse.net.systemd import Notifier, inherited_sockets
 from posthouse.net.tls import CertificateStore, LoopTlsUpgrader
+from posthouse.net.web_door import WebDoor
 from posthouse.office import SERVED, office_of
 from posthouse.ports import Clock
-from posthouse.serving import Server
+from posthouse.serving import Server, admission_of
 from posthouse.telemetry import logger
 
 CONTROL = "control"  # beside the keys of [listen]
@@ -87,9 +90,6 @@ async def serve(folder: Path, settings: Settings, *, ready: Ready | None = None)
             privileges.drop(start.identity)
         privileges.keep_files_private()
         descriptors = raise_descriptor_limit()
-        for name in config.NOT_BUILT_YET:
-            if getattr(settings.listen, name):
-                logger("server").warning("this protocol is not built yet, its listener is off", listener=name)
         sys.setswitchinterval(SWITCH_INTERVAL)
         house = open_house(folder, settings, machine)
         process = _Process(house, sockets, start.certificates, start.notifier, descriptors)
@@ -193,11 +193,13 @@ class _Process:
         self._notifier = notifier
         self._ending = asyncio.Event()
         join_tls(certificates, house.challenges, house.certificates)
-        self._server = Server(house, sockets, LoopTlsUpgrader(certificates), descriptors=descriptors)
+        upgrader = LoopTlsUpgrader(certificates)
+        self._server = Server(house, sockets, upgrader, descriptors=descriptors)
         register_gauges(house.metrics, house.relay, house.database, house.blobs)
         self._http = [HttpServer(control_app(office_of(house, self.reload, is_serving=True)), sockets[CONTROL])]
         if sockets.get("metrics"):
             self._http.append(HttpServer(metrics_app(house.metrics, house.queue_desk), sockets["metrics"]))
+        self._http += web_servers(house, sockets, upgrader, descriptors)
         self._tasks: list[asyncio.Task[None]] = []
 
     async def start(self) -> None:
@@ -263,6 +265,28 @@ class _Process:
         while True:
             self._notifier.alive()
             await asyncio.sleep(seconds)
+
+
+def web_servers(
+    house: House, sockets: dict[str, list[socket.socket]], tls: TlsUpgrader, descriptors: int | None
+) -> list[HttpServer]:
+    """The listeners http and https: one application, one count of connections."""
+    app = web_app(
+        house.folder,
+        house.settings,
+        house.directory,
+        house.policy_desk,
+        house.workers,
+        house.machine.clock,
+        house.metrics,
+        challenge=house.challenges.http_answer,
+    )
+    admission = admission_of(house.settings.web, descriptors)
+    return [
+        HttpServer(app, sockets[name], door=WebDoor(admission, tls if name == "https" else None))
+        for name in ("http", "https")
+        if sockets.get(name)
+    ]
 
 
 def certificate_store(folder: Path, settings: Settings, clock: Clock) -> CertificateStore:

@@ -16,6 +16,7 @@ from posthouse.app import House
 from posthouse.composing.incoming import entry_check_of
 from posthouse.composing.outgoing import schedules_of, static_routes
 from posthouse.composing.trust import forwarding_domain, rotation_terms
+from posthouse.composing.web import policy_of
 from posthouse.config import Settings
 from posthouse.edges.imap.session import ImapSession
 from posthouse.edges.imap.terms import ImapTerms
@@ -136,14 +137,16 @@ class Server:
 
     def reload(self, settings: Settings) -> None:
         """Take over what can change while serving: routes, schedules, how letters from other servers are judged, how
-        letters are passed on, signed and protected. The rest needs a restart; the log says so."""
+        letters are passed on, signed and protected, our own MTA-STS policy. The rest needs a restart; the log
+        says so."""
         self.house.routing.set_routes(static_routes(settings))
         self.house.room.set_rules(settings)
         schedules = schedules_of(settings)
         self.house.delivery.set_schedules(schedules)
         self.house.settler.schedules = schedules
         self._reload_trust(settings)
-        taken = {"routes", "queue", "authentication", "forwarding", "signing", "transport"}
+        self.house.policy_desk.policy = policy_of(settings)
+        taken = {"routes", "queue", "authentication", "forwarding", "signing", "transport", "mta_sts"}
         old = self.house.settings.model_dump(exclude=taken)
         new = settings.model_dump(exclude=taken)
         changed = sorted(key for key in new if new[key] != old[key])
@@ -155,7 +158,7 @@ class Server:
         self._log.info("reloaded")
 
 
-def admission_of(section: config.Smtp | config.Pop3 | config.Imap, descriptors: int | None) -> Admission:
+def admission_of(section: config.Smtp | config.Pop3 | config.Imap | config.Web, descriptors: int | None) -> Admission:
     """The settings' limits, and of the system's no more than half for each protocol: a connection that is told why
     it is not welcome is better than one that cannot be accepted."""
     total = section.max_connections if descriptors is None else min(section.max_connections, max(1, descriptors // 2))

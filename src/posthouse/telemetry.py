@@ -119,6 +119,7 @@ class Metrics:
         self.attempts = self._counter("delivery_attempts", "Recipients attempted at other servers", "result")
         self.reports = self._counter("reports", "DSNs written, by action", "action")
         self.sessions = self._counter("sessions", "Connections accepted, by protocol", "protocol")
+        self.web_requests = self._counter("web_requests", "Requests to the web listeners, by what was answered", "kind")
         self.imap_commands = self._counter("imap_commands", "IMAP commands that were answered, by name", "command")
         self.verdicts = Counter(
             "posthouse_mail_auth",

@@ -33,6 +33,7 @@ from posthouse import config
 from posthouse.config import ConfigError
 from posthouse.edges.cli import foreign
 from posthouse.edges.control import api
+from posthouse.edges.web import microsoft, names
 from posthouse.mail import srs as mail_srs
 from posthouse.mail import trace as mail_trace
 from posthouse.mail.address import Domain
@@ -93,6 +94,7 @@ PLANTED: dict[str, Plant] = {
     "address": _put(Domain, "unicode", property(lambda domain: f"{domain.name}\ud800")),
     "address_list": _around(address_list, "addresses", lambda found: found[1:]),
     "auth_results": _put(auth_results, "remove_claimed", lambda header_block, _own: header_block),
+    "autodiscover": _put(microsoft._Reader, "doctype", lambda *_: None),
     "config_file": _put(config, "parse", _raising(ConfigError([]))),
     "content": _put(content, "DotReader", _CarelessDots),
     "control_api": _put(api._Api, "_body", _raising(KeyError("a fault"))),
@@ -134,6 +136,7 @@ PLANTED: dict[str, Plant] = {
     "structure": _around(structure, "unpack", lambda part: part._replace(lines=part.lines + 1)),
     "trace": _put(mail_trace, "_NOT_SHOWN", re.compile("(?!)")),
     "uid_set": _around(uidset, "to_text", lambda text: text.replace(":", ",")),
+    "web_door": _put(names.Names, "are_ours", _says_yes),
 }
 
 

@@ -57,6 +57,9 @@ class Zone:
     async def names(self, address: IPAddress) -> list[str]:
         return [name.rstrip(".") for name in self._look(address.reverse_pointer, "PTR")]
 
+    async def records(self, name: str, kind: str) -> list[str]:
+        return [str(value) for value in self._look(name, kind)]
+
 
 def at_once(coroutine: Coroutine[Any, Any, T]) -> T:
     """Run what never really waits, without a loop."""

@@ -29,6 +29,9 @@ class StaticResolver:
     async def names(self, address: IPAddress) -> list[str]:
         return sorted(self._look(address.reverse_pointer, "PTR"))
 
+    async def records(self, name: str, kind: str) -> list[str]:
+        return sorted(self._look(name, kind))
+
     def _look(self, name: str, kind: str) -> list[Any]:
         name = name.lower().removesuffix(".")
         self.asked.append((name, kind))

@@ -143,6 +143,23 @@ async def test_names_of_an_address(server: DnsServer, resolver: DnsResolver) -> 
         await resolver.names(ipaddress.ip_address("2001:db8::1"))
 
 
+async def test_records_of_any_type_as_in_a_zone_file(server: DnsServer, resolver: DnsResolver) -> None:
+    server.add("_imaps._tcp.a.test", "SRV", "10 1 993 mx2.a.test.", "0 1 993 Mx.a.test.")
+    server.add("a.test", "CAA", '0 issue "ca.test; policy=ev"')
+    server.add("_25._tcp.mx.a.test", "TLSA", "3 1 1 " + "AB" * 32)
+    server.add("alias.a.test", "CNAME", "a.test.")
+    assert await resolver.records("_imaps._tcp.a.test", "SRV") == ["0 1 993 Mx.a.test.", "10 1 993 mx2.a.test."]
+    assert await resolver.records("a.test", "CAA") == ['0 issue "ca.test; policy=ev"']
+    assert await resolver.records("_25._tcp.mx.a.test", "TLSA") == ["3 1 1 " + "ab" * 32]
+    assert await resolver.records("alias.a.test", "CNAME") == ["a.test."]
+    assert await resolver.records("a.test", "TLSA") == []
+    with pytest.raises(NameNotFound):
+        await resolver.records("none.a.test", "SRV")
+    server.rcodes["ill.a.test", "SRV"] = dns.rcode.SERVFAIL
+    with pytest.raises(ResolverFault):
+        await resolver.records("ill.a.test", "SRV")
+
+
 async def test_cnames_are_followed(server: DnsServer, resolver: DnsResolver) -> None:
     server.add("www.bob.test", "CNAME", "alias.bob.test.", ttl=50)
     server.add("alias.bob.test", "CNAME", "mx.bob.test.")

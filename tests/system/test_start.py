@@ -28,7 +28,7 @@ pytestmark = pytest.mark.slow
 PATIENCE = 60  # seconds for a process on a busy machine
 ROUNDS = 60  # questions, each a process that takes its time, until something must have happened
 ADMIN = "alice@alice.test"
-LISTENERS = ("smtp", "submission", "submissions", "pop3", "pop3s", "metrics")
+LISTENERS = ("smtp", "submission", "submissions", "pop3", "pop3s", "http", "https", "metrics")
 LETTER = "From: bob@bob.test\r\nSubject: hello\r\nMessage-ID: <1@bob.test>\r\n\r\nhello\r\n"
 
 

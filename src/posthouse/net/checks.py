@@ -9,7 +9,7 @@ import stat
 from collections.abc import Callable
 from pathlib import Path
 
-from posthouse.config import NOT_BUILT_YET, Listen, Settings
+from posthouse.config import Listen, Settings
 from posthouse.net.certificate import CertificateFault, issued_files, read_facts
 from posthouse.net.sockets import ListenAddress, ListenFault, close_sockets, open_sockets, parse_listen_address
 from posthouse.ports import Clock, Disk
@@ -113,12 +113,6 @@ def _ports(settings: Settings, is_serving: bool) -> list[Finding]:
     found: list[Finding] = []
     count = 0
     for name in Listen.model_fields:
-        if name in NOT_BUILT_YET:
-            if getattr(settings.listen, name):
-                found.append(
-                    Finding("ports", "warning", f"listen.{name}: this protocol is not built yet", "leave it []")
-                )
-            continue
         for text in getattr(settings.listen, name):
             count += 1
             found += _port(f"listen.{name}", text, is_serving)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""An ASGI application on given sockets: the control socket and the metrics port.
+"""An ASGI application on given sockets: the control socket, the metrics port, the web for strangers.
 
 uvicorn does the HTTP. Its signal handling and its timer are left out: the server's own entry point knows the
 signals, and nothing here polls.
@@ -15,6 +15,8 @@ from collections.abc import Generator, Sequence
 from typing import Any
 
 import uvicorn
+
+from posthouse.net.web_door import WebDoor
 
 # A request (line and header) larger than this is refused; the API's bodies are limited by the application.
 REQUEST_HEADER_BOUND = 64 * 1024
@@ -49,12 +51,21 @@ class HttpServer:
     """Serves one application until `stop`."""
 
     def __init__(
-        self, app: Any, sockets: Sequence[socket.socket], *, grace: float = 5.0, is_lifespan_needed: bool = False
+        self,
+        app: Any,
+        sockets: Sequence[socket.socket],
+        *,
+        door: WebDoor | None = None,
+        grace: float = 5.0,
+        is_lifespan_needed: bool = False,
     ) -> None:
-        """`app` is an ASGI application; `grace`: seconds for requests in progress when it stops.
+        """`app` is an ASGI application; `door`: for strangers, who get TLS and limits; `grace`: seconds for requests in
+        progress when it stops.
 
         With `is_lifespan_needed` an application whose start-up fails (or is missing) is an error."""
         self._sockets = list(sockets)
+        self._door = door
+        http: Any = "h11" if door is None else door.protocol
         config = uvicorn.Config(
             app,
             log_config=None,
@@ -64,9 +75,9 @@ class HttpServer:
             proxy_headers=False,
             ws="none",
             lifespan="on" if is_lifespan_needed else "auto",
-            http="h11",
-            h11_max_incomplete_event_size=REQUEST_HEADER_BOUND,
-            timeout_keep_alive=int(IDLE_SECONDS),
+            http=http,
+            h11_max_incomplete_event_size=REQUEST_HEADER_BOUND if door is None else door.limits.header,
+            timeout_keep_alive=int(IDLE_SECONDS) if door is None else door.limits.idle,
             timeout_graceful_shutdown=int(grace),
         )
         self._config = config
@@ -88,6 +99,8 @@ class HttpServer:
         """Answer what is in progress, then close the sockets."""
         if self._server is None or self._task is None:
             return
+        if self._door is not None:
+            self._door.refuse()
         self._server.is_wanted_down.set()
         await self._task
         self._server = self._task = None
@@ -98,6 +111,8 @@ class HttpServer:
         except SystemExit as error:  # how uvicorn says that the application's lifespan failed
             raise HttpFault(f"the HTTP application did not start (exit {error.code})") from None
         finally:
+            if self._door is not None:
+                self._door.close()
             if sys.exc_info()[0] is not None:
                 for sock in self._sockets:
                     sock.close()

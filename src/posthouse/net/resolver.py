@@ -141,6 +141,10 @@ class DnsResolver:
             return f"the name servers ({servers}) are not on this machine, so their word on DNSSEC is not taken"
         return f"the name servers ({servers}) do not validate DNSSEC"
 
+    async def records(self, name: str, kind: str) -> list[str]:
+        """Sorted; names in their values as DNS has them."""
+        return sorted(record.to_text() for record in (await self._found(name, kind)).records)
+
     def forget(self) -> None:
         """Empty the cache, and read the system's configuration again at the next question (reload)."""
         self._cache.clear()

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What `posthouse check` and `posthouse dns` say of certificates that an authority gives. Invariant: as in findings."""
+"""What `posthouse check` says of certificates that an authority gives. Invariant: as in findings."""
 
 from __future__ import annotations
 
@@ -7,10 +7,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 
 from posthouse.services.certificate_terms import CertificateStatus
-from posthouse.services.certificates import KeyDigests
-from posthouse.services.dns_records import DnsRecord
 from posthouse.services.findings import Finding
-from posthouse.services.key_rollover import tlsa_name, tlsa_value
 
 NOW = "mend it, then `posthouse certificate renew`"
 
@@ -42,17 +39,6 @@ def _finding(status: CertificateStatus) -> Finding:
                 remedy = "add the TLSA record of the next key that `posthouse dns` shows; it is not used before"
                 return Finding("tls", "warning", f"{what}: its next key waits for DNS; {renewal}", remedy)
             return Finding("tls", "ok", f"{what}: {renewal}")
-
-
-def tlsa_records(host: str, digests: KeyDigests) -> list[DnsRecord]:
-    """Of the key that is served and, in time, of the one that follows it."""
-    why = "the key of the certificate, for servers that check it with DNSSEC (DANE, RFC 7672)"
-    following = "the next key: resolvers must know it before it is used (RFC 7671 §8.1)"
-    return [
-        DnsRecord(tlsa_name(host), "TLSA", tlsa_value(digest), said, is_advice=True)
-        for digest, said in ((digests.present, why), (digests.following, following))
-        if digest
-    ]
 
 
 def _day(moment: float | None) -> str:

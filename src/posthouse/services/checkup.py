@@ -10,32 +10,48 @@ import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 
-from posthouse.ports import NameNotFound, Resolver, ResolverFault, Workers
-from posthouse.services.dns_records import DnsRecord
+from posthouse.ports import (
+    Clock,
+    MailTransport,
+    NameNotFound,
+    Resolver,
+    ResolverFault,
+    WebClient,
+    Workers,
+)
+from posthouse.services.dns_records import DnsRecord, Surroundings
+from posthouse.services.domain_check import DomainCheck
 from posthouse.services.findings import Finding
 from posthouse.services.store_check import StoreCheck
 
 __all__ = ["Checkup", "Finding"]
 
-DNS_SECONDS = 15.0  # for all questions about one record
+DNS_SECONDS = 15.0  # for one question about the host
 
 
 class Checkup:
     def __init__(
         self,
         store: StoreCheck,
-        resolver: Resolver,
+        resolver: Callable[[], Resolver],
+        web: Callable[[Resolver], WebClient],
+        transport: Callable[[], MailTransport],
         workers: Workers,
+        clock: Clock,
         *,
         hostname: str,
         local_checks: Sequence[Callable[[], list[Finding]]],
         network_checks: Sequence[Callable[[], Awaitable[list[Finding]]]] = (),
     ) -> None:
-        """`local_checks` look at this machine (ports, disk, certificates); they block briefly. `network_checks` ask
+        """`resolver` makes a new one for each check, which remembers nothing: what was mended a minute ago is seen.
+        `local_checks` look at this machine (ports, disk, certificates); they block briefly. `network_checks` ask
         others, and give up by themselves."""
         self._store = store
         self._resolver = resolver
+        self._web = web
+        self._transport = transport
         self._workers = workers
+        self._clock = clock
         self._hostname = hostname
         self._local_checks = tuple(local_checks)
         self._network_checks = tuple(network_checks)
@@ -49,9 +65,11 @@ class Checkup:
             found += await look()
         return found
 
-    async def domain(self, records: Sequence[DnsRecord]) -> list[Finding]:
-        """Compare what DNS says with what it should say, record by record."""
-        return [await self._record(record) for record in records]
+    async def domain(self, domain: str, records: Sequence[DnsRecord], around: Surroundings) -> list[Finding]:
+        """Compare what the world sees with what it should see, record by record, and try what can be tried."""
+        resolver = self._resolver()
+        check = DomainCheck(resolver, self._web(resolver), self._transport(), self._clock, around)
+        return await check.findings(domain, records)
 
     async def store(self, *, repair: bool = False, source: Path | None = None) -> list[Finding]:
         """Recount every counter, follow every reference, read every octet; with `repair` mend what can be mended, with
@@ -59,10 +77,10 @@ class Checkup:
         return await self._store.run(repair=repair, source=source)
 
     async def _host_name(self) -> list[Finding]:
-        name = self._hostname
+        name, resolver = self._hostname, self._resolver()
         try:
             async with asyncio.timeout(DNS_SECONDS):
-                addresses = await self._resolver.addresses(name)
+                addresses = await resolver.addresses(name)
         except NameNotFound:
             addresses = []
         except (ResolverFault, TimeoutError) as fault:
@@ -76,57 +94,10 @@ class Checkup:
         for address in addresses:
             try:
                 async with asyncio.timeout(DNS_SECONDS):
-                    names = await self._resolver.names(address)
+                    names = await resolver.names(address)
             except (NameNotFound, ResolverFault, TimeoutError):
                 names = []
             if name not in names:
                 remedy = f"ask the provider of the address to set its PTR record to {name}"
                 findings.append(Finding("dns", "warning", f"{address} does not lead back to {name} (PTR)", remedy))
         return findings
-
-    async def _record(self, record: DnsRecord) -> Finding:
-        what = f"{record.kind} {record.name}"
-        remedy = f"add this record: {record.zone_line()}"
-        try:
-            async with asyncio.timeout(DNS_SECONDS):
-                found = await self._look_up(record)
-        except NameNotFound:
-            found = []
-        except (ResolverFault, TimeoutError) as fault:
-            return Finding("dns", "warning", f"{what}: DNS does not answer ({fault})", "try again later")
-        if found is None:
-            return Finding("dns", "ok", f"{what}: not looked up")
-        if any(_is_same(record.kind, record.value, value) for value in found):
-            return Finding("dns", "ok", f"{what} is as it should be")
-        level = "warning" if record.is_advice else "error"
-        if found and record.kind == "MX":
-            return Finding("dns", level, f"{what} is {', '.join(found)}: not this server", remedy)
-        kin = [value for value in found if _tag(value) == _tag(record.value)]
-        if kin and _tag(record.value) == "v=dkim1":
-            return Finding("dns", "error", f"{what} holds another key: what is signed here is not believed", remedy)
-        if kin:
-            # An own policy that says something else on purpose is not wrong.
-            return Finding("dns", "warning", f"{what} is {kin[0]!r}", f"posthouse would say: {record.value}")
-        return Finding("dns", level, f"{what} is missing", remedy)
-
-    async def _look_up(self, record: DnsRecord) -> list[str] | None:
-        match record.kind:
-            case "MX":
-                return [f"{each.preference} {each.host}" for each in await self._resolver.mx(record.name)]
-            case "TXT":
-                return [value.decode("utf-8", "replace") for value in await self._resolver.txt(record.name)]
-            case _:
-                return None
-
-
-def _tag(value: str) -> str:
-    """What says which kind of policy a TXT record is: `v=spf1`, `v=dkim1`."""
-    words = value.partition(";")[0].split()
-    return words[0].lower() if words else ""
-
-
-def _is_same(kind: str, wanted: str, found: str) -> bool:
-    """Whether a record says what it should: an MX whatever its preference, a text whatever its blanks."""
-    if kind == "MX":
-        return wanted.split()[1:] == found.lower().split()[1:]
-    return "".join(wanted.split()) == "".join(found.split())

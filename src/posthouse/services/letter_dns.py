@@ -57,6 +57,9 @@ class LetterDns:
     async def names(self, address: IPAddress) -> list[str]:
         return await self._resolver.names(address)
 
+    async def records(self, name: str, kind: str) -> list[str]:
+        return await self._resolver.records(name, kind)
+
     async def close(self) -> None:
         """Nothing is waited for any more. To be called once."""
         left = [task for task in self._tasks if not task.done()]

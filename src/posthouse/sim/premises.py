@@ -87,6 +87,9 @@ class OutsideResolver:
     async def distrust(self) -> str:
         return "nothing is signed out there"
 
+    async def records(self, name: str, kind: str) -> list[str]:
+        raise NameNotFound(name)
+
 
 class Outside:
     """The other servers: `mood` is the share of what they take at the first try. Implements MailTransport."""

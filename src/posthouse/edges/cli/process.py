@@ -33,6 +33,8 @@ STANDARD = {
     "pop3s": ["*:995"],
     "imap": ["*:143"],
     "imaps": ["*:993"],
+    "http": ["*:80"],
+    "https": ["*:443"],
     "metrics": ["127.0.0.1:9325"],
 }
 # For a try on one's own machine: loopback only, ports that need no root, all of them standard plus a round number.
@@ -44,6 +46,8 @@ TRIAL = {
     "pop3s": ["127.0.0.1:2995"],
     "imap": ["127.0.0.1:2143"],
     "imaps": ["127.0.0.1:2993"],
+    "http": ["127.0.0.1:2080"],
+    "https": ["127.0.0.1:2443"],
     "metrics": ["127.0.0.1:2325"],
 }
 TRIAL_FOLDER = Path("posthouse-data")

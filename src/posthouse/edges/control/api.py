@@ -27,10 +27,10 @@ from posthouse.outcome import BAD_DOMAIN, BAD_MAILBOX, INVALID_COMMAND, Refusal
 from posthouse.ports import Conflict, StoreFault
 from posthouse.services.administration import Administration
 from posthouse.services.backups import Backups
-from posthouse.services.certificate_findings import findings_of, tlsa_records
+from posthouse.services.certificate_findings import findings_of
 from posthouse.services.certificates import Certificates
 from posthouse.services.checkup import Checkup
-from posthouse.services.dns_records import DnsRecord, wanted_records, zone_text
+from posthouse.services.dns_records import DnsRecord, Surroundings, wanted_records, zone_text
 from posthouse.services.key_rotation import KeyRotation
 from posthouse.services.keys import DomainKeys
 from posthouse.services.letterbox import Letterbox, NewLetter
@@ -66,7 +66,7 @@ class Office:
     certificates: Certificates
     zone_update: ZoneUpdate | None
     hostname: str
-    listens: frozenset[str]
+    surroundings: Callable[[], Surroundings]
     max_message: int
     status: Callable[[], dict[str, Any]]
     reload: Callable[[], None]
@@ -176,8 +176,9 @@ class _Api:
         findings = await checkup.machine()
         findings += findings_of(await self._office.certificates.list())
         if domain:
-            findings += await checkup.domain(await self._records(domain))
-            findings += await self._office.key_rotation.findings(_domain_name(domain))
+            name, around, records = await self._records(domain)
+            findings += await checkup.domain(name, records, around)
+            findings += await self._office.key_rotation.findings(name)
         if store:
             findings += await checkup.store()
         return findings
@@ -207,10 +208,9 @@ class _Api:
         return {}
 
     async def dns(self, request: Request) -> Any:
-        domain = request.path_params["name"]
-        records = await self._records(domain)
+        domain, around, records = await self._records(request.path_params["name"])
         lines = [{**wire.plain(each), "zone_line": each.zone_line()} for each in records]
-        return {"records": lines, "zone": zone_text(domain, self._office.hostname, records)}
+        return {"records": lines, "zone": zone_text(domain, around, records)}
 
     async def list_keys(self, request: Request) -> Any:
         found = await self._office.key_rotation.keys_of(_domain_name(request.path_params["name"]))
@@ -237,8 +237,7 @@ class _Api:
     async def update_dns(self, request: Request) -> Any:
         """Put the records into the zone; the answer says what was done with each."""
         body = await self._body(request, bodies.ZoneChange)
-        domain = request.path_params["name"]
-        records = await self._records(domain)
+        domain, _, records = await self._records(request.path_params["name"])
         if self._office.zone_update is None:
             raise Refusal(INVALID_COMMAND, "there is no zone to write to: see [dns_update] in posthouse.toml")
         return await self._office.zone_update.run(domain, records, is_dry=body.dry_run, replaces=body.replace)
@@ -260,13 +259,13 @@ class _Api:
             case unknown:
                 assert_never(unknown)
 
-    async def _records(self, text: str) -> list[DnsRecord]:
+    async def _records(self, text: str) -> tuple[str, Surroundings, list[DnsRecord]]:
+        """The domain's name, of what its records speak, and those records."""
         domain = _domain_name(text)
         if domain not in {row.name for row in await self._admin.list_domains()}:
             raise Refusal(BAD_DOMAIN, f"the domain {said(domain)} is not served here; `posthouse domain add` adds it")
-        office = self._office
-        records = await wanted_records(domain, office.hostname, office.domain_keys, listens=office.listens)
-        return records + tlsa_records(office.hostname, office.certificates.digests(office.hostname))
+        around = self._office.surroundings()
+        return domain, around, await wanted_records(domain, self._office.domain_keys, around)
 
     # --- accounts ---------------------------------------------------------------------------------
 
