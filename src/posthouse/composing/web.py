@@ -39,7 +39,10 @@ def surroundings_of(folder: Path, settings: Settings, policy: OwnPolicy, *, next
     """What the records of `posthouse dns` speak of. It reads certificates: a few milliseconds. `next_key`: the digest
     (hexadecimal) of a key that certificates will have soon."""
     try:
-        served = served_for(settings.hostname, served_files(folder, settings))
+        files = [
+            each for each in served_files(folder, settings) if each.certificate.exists()
+        ]  # none before a first start
+        served = served_for(settings.hostname, files)
     except CertificateFault:
         served = None  # `posthouse check` tells of it
     digests = [] if served is None else [served.key_digest]
