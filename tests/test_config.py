@@ -5,7 +5,7 @@ import tomllib
 
 import pytest
 
-from posthouse import config, config_file
+from posthouse import config, config_file, config_values
 from posthouse.composing.ground import real_machine
 from posthouse.composing.outgoing import static_routes
 from posthouse.net.resolver import DnsResolver
@@ -56,18 +56,18 @@ def test_every_mistake_is_reported_at_once_with_its_key() -> None:
     ("text", "seconds"), [("30s", 30), ("1m", 60), ("4h", 14400), ("5d", 432000), ("200ms", 0.2), ("1.5h", 5400)]
 )
 def test_durations(text: str, seconds: float) -> None:
-    assert config.parse_duration(text) == pytest.approx(seconds)
+    assert config_values.parse_duration(text) == pytest.approx(seconds)
 
 
 @pytest.mark.parametrize("text", ["", "5", "m", "-1m", "1 m", "1y", 5])
 def test_bad_durations(text: object) -> None:
     with pytest.raises(ValueError, match="duration"):
-        config.parse_duration(text)
+        config_values.parse_duration(text)
 
 
 @pytest.mark.parametrize(("text", "octets"), [("0", 0), ("200M", 200 << 20), ("5G", 5 << 30), (77, 77), ("1KiB", 1024)])
 def test_sizes(text: object, octets: int) -> None:
-    assert config.parse_size(text) == octets
+    assert config_values.parse_size(text) == octets
 
 
 def test_missing_file_names_the_remedy(tmp_path) -> None:

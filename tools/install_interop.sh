@@ -11,7 +11,7 @@ clients="swaks libnet-ssleay-perl libauthen-sasl-perl curl fetchmail mpop getmai
 imap_clients="isync offlineimap3 alpine thunderbird python3-venv"
 databases="postgresql"
 # Who checks letters, and the DNS of the tests: unbound validates what BIND serves, signed with BIND's tools.
-trust="opendkim opendmarc unbound bind9 bind9-utils bind9-dnsutils openssl"
+trust="opendkim opendmarc unbound bind9 bind9-utils bind9-dnsutils openssl libxml2-utils"
 authorities="pebble"
 wanted="$servers $clients $imap_clients $databases $trust $authorities"
 [ "${1:-}" = bench ] && wanted="$servers isync python3-venv opendkim opendmarc unbound"

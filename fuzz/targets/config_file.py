@@ -9,6 +9,7 @@ from fuzz.choices import Choices
 from posthouse import config
 from posthouse.config import ConfigError
 from posthouse.config_file import render
+from posthouse.config_values import MAX_DURATION
 from posthouse.net.clock import SystemClock
 from posthouse.net.resolver import DnsResolver
 from posthouse.net.sockets import ListenFault, parse_listen_address
@@ -31,7 +32,7 @@ def target(data: bytes) -> None:
     except ConfigError as error:
         problems = error.problems
     else:
-        assert settings.queue.expire <= config.MAX_DURATION
+        assert settings.queue.expire <= MAX_DURATION
         _used(settings)
         rendered = render(settings.model_dump(mode="json", include={"hostname"}))
         assert _text_of(rendered.encode()).hostname == settings.hostname

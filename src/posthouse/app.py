@@ -16,6 +16,7 @@ from posthouse.composing.identity import open_identity
 from posthouse.composing.incoming import open_entry_check, open_reception, open_submission
 from posthouse.composing.mailboxes import Mailboxes, open_mailboxes
 from posthouse.composing.outgoing import open_outgoing
+from posthouse.composing.reports import Reports, open_reports, open_tally
 from posthouse.composing.transport import TransportRoom
 from posthouse.composing.trust import Trust, open_key_rotation, open_trust
 from posthouse.composing.web import policy_of
@@ -81,9 +82,11 @@ class House:
     resolver: SecureResolver
     room: TransportRoom
     policy_desk: PolicyDesk
+    reports: Reports
 
     async def close(self) -> None:
         """After the listeners and the relay have stopped."""
+        await self.reports.close()
         self.login.close()
         self.mailboxes.presence.close()
         self.directory.close()
@@ -116,7 +119,8 @@ def open_house(folder: Path, settings: Settings, machine: Machine) -> House:
     issuance = open_issuance(ground, folder, outgoing.resolver)
     acceptance = Acceptance(database, outgoing.delivery, outgoing.bounce, ground.metrics)
     room = RoomCheck(blobs.has_room, clock)
-    entry_check = open_entry_check(ground, outgoing.resolver)
+    tally = open_tally(ground)
+    entry_check = open_entry_check(ground, outgoing.resolver, tally)
     return House(
         folder=folder,
         settings=settings,
@@ -148,4 +152,5 @@ def open_house(folder: Path, settings: Settings, machine: Machine) -> House:
         zones=issuance.zones,
         room=outgoing.room,
         policy_desk=PolicyDesk(policy_of(settings)),
+        reports=open_reports(ground, identity, outgoing.delivery, outgoing.resolver, tally),
     )

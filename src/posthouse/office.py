@@ -61,6 +61,7 @@ def office_of(house: House, reload: Callable[[], None], *, is_serving: bool) -> 
         ),
         certificates=house.certificates,
         zone_update=None if house.zones is None else ZoneUpdate(house.zones, house.database, machine.clock),
+        reports=house.reports.desk,
         hostname=settings.hostname,
         surroundings=lambda: surroundings_of(
             house.folder,

@@ -112,13 +112,16 @@ class Server:
         await self.house.key_rotation.begin()
         self._housekeeping.start()
         self.house.certificates.start()
+        self.house.reports.start()
         ports = {listener.name: listener.ports for listener in self.listeners}
         self._log.info("serving", hostname=self.house.settings.hostname, **{k: v for k, v in ports.items() if v})
 
     def _reload_trust(self, settings: Settings) -> None:
         house = self.house
         settings = settings.model_copy(update={"hostname": house.settings.hostname})  # a new one needs a restart
-        house.reception.entry_check = entry_check_of(settings, house.resolver, house.machine.clock, house.metrics)
+        house.reception.entry_check = entry_check_of(
+            settings, house.resolver, house.machine.clock, house.metrics, house.reports.tally
+        )
         house.trust.forwarding.set_terms(domain=forwarding_domain(settings), rewrites=settings.forwarding.srs)
         house.key_rotation.terms = rotation_terms(settings)
 
@@ -130,6 +133,7 @@ class Server:
             self.house.relay.stop(grace),
             self._housekeeping.stop(),
             self.house.certificates.stop(),
+            self.house.reports.stop(),
         )
         await self.house.room.stop()  # after the relay, whose last sessions are counted
         await self.house.close()

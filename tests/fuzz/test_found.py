@@ -13,6 +13,7 @@ import pytest
 from fuzz.targets import control_api, pop3_source
 from typer import BadParameter
 
+from fuzz import registry
 from posthouse import config
 from posthouse.config import ConfigError
 from posthouse.edges.cli import foreign, transfer
@@ -21,8 +22,10 @@ from posthouse.mail.address import AddressError, Domain, parse_address
 from posthouse.mail.address_list import addresses, parse_address_list
 from posthouse.mail.dsn_reader import parse_dsn
 from posthouse.mail.encoded_word import codec_name, decode_header_text
+from posthouse.mailauth import tlsrpt
 from posthouse.mailauth.dkim_verify import DkimResult, verify
 from posthouse.mailauth.signatures import parse_tags
+from posthouse.mailauth.tls_report import read_tls_report, render
 from posthouse.net.disk import PosixDisk
 from posthouse.net.pop3_source import Pop3Source, SourceFault, tls_context
 from posthouse.outcome import Refusal
@@ -349,3 +352,17 @@ def test_a_note_has_no_number_that_a_database_does_not_take(number: int) -> None
     octets = msgspec.msgpack.encode([1, number, 1.5, "trace", "a@b.test", 100, True, [], None])
     with pytest.raises(msgspec.MsgspecError):
         notes.decode(octets)
+
+
+def test_a_record_with_several_rua_asks_for_few_reports_too() -> None:
+    """Each tag had the limit of all together."""
+    octets = (registry.CORPUS / "report_targets" / "found-several-rua").read_bytes()
+    assert octets.count(b"mailto:") > tlsrpt.MAX_URIS
+    assert len(tlsrpt.targets_of([octets])) <= tlsrpt.MAX_URIS
+
+
+def test_a_report_about_the_year_591_can_be_written_again() -> None:
+    """The year had three digits then, which is no date (RFC 3339 §5.6)."""
+    octets = (registry.CORPUS / "tls_report" / "found-early-year").read_bytes()
+    report = read_tls_report(octets)
+    assert read_tls_report(render(report)) == report

@@ -25,6 +25,7 @@ from fuzz.targets import (
     header,
     manifest,
     pack,
+    report_letter,
     structure,
 )
 
@@ -37,7 +38,8 @@ from posthouse.edges.web import microsoft, names
 from posthouse.mail import srs as mail_srs
 from posthouse.mail import trace as mail_trace
 from posthouse.mail.address import Domain
-from posthouse.mailauth import dmarc, signatures, spf
+from posthouse.mailauth import aggregate_reader, dmarc, report_uri, signatures, spf
+from posthouse.mailauth import tls_report as mailauth_tls_report
 from posthouse.mailauth.canonical import simple_body
 from posthouse.net import pop3_source, resolver
 from posthouse.protocol.imap import client as imap_client
@@ -99,6 +101,7 @@ PLANTED: dict[str, Plant] = {
     "content": _put(content, "DotReader", _CarelessDots),
     "control_api": _put(api._Api, "_body", _raising(KeyError("a fault"))),
     "dates": _around(dates, "format_date", lambda text: text.replace("00", "01")),
+    "aggregate_report": _put(aggregate_reader, "printable", str),
     "dkim_body": _put(dkim_body, "relaxed_body", simple_body),
     "dkim_verify": _put(signatures, "base64_of", lambda text: base64.b64decode(text, validate=True)),
     "dmarc": _put(dmarc._Evaluation, "_counts", _says_yes),
@@ -123,6 +126,8 @@ PLANTED: dict[str, Plant] = {
     "pop3_server": _put(pop3_commands, "_number", int),
     "pop3_session": _put(pop3_client.Pop3Client, "retrieve", lambda client, number: client.top(number, number)),
     "pop3_source": _put(pop3_source, "_shown", str),
+    "report_letter": _around(report_letter, "read_letter", lambda found: found and found.none_of_it),
+    "report_targets": _put(report_uri, "_url", str),
     "sasl_both": _put(sasl_plain.PlainClient, "initial", lambda _: b"\0somebody\0something"),
     "sasl_client": _put(scram, "_text", lambda octets: octets.decode()),
     "sasl_server": _put(sasl_plain, "decode", lambda octets, _limit: octets.decode()),
@@ -134,6 +139,7 @@ PLANTED: dict[str, Plant] = {
     "spf": _put(spf, "_printable", str),
     "srs": _put(mail_srs.Srs, "_hash", lambda *_: "a" * mail_srs.HASH_LENGTH),
     "structure": _around(structure, "unpack", lambda part: part._replace(lines=part.lines + 1)),
+    "tls_report": _put(mailauth_tls_report, "printable", str),
     "trace": _put(mail_trace, "_NOT_SHOWN", re.compile("(?!)")),
     "uid_set": _around(uidset, "to_text", lambda text: text.replace(":", ",")),
     "web_door": _put(names.Names, "are_ours", _says_yes),

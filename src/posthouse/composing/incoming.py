@@ -5,11 +5,13 @@ from __future__ import annotations
 
 from posthouse.composing.ground import Ground
 from posthouse.composing.identity import Identity
+from posthouse.composing.reports import report_addresses
 from posthouse.composing.trust import Trust
 from posthouse.config import Settings
 from posthouse.ports import Clock, Resolver
 from posthouse.services.acceptance import Acceptance
 from posthouse.services.disposition import Action, Terms
+from posthouse.services.dmarc_tally import DmarcTally
 from posthouse.services.entry_check import EntryCheck
 from posthouse.services.limits import RateLimit, RoomCheck
 from posthouse.services.reception import Reception
@@ -19,11 +21,13 @@ from posthouse.services.verification import Verifier
 from posthouse.telemetry import Metrics
 
 
-def open_entry_check(ground: Ground, resolver: Resolver) -> EntryCheck:
-    return entry_check_of(ground.settings, resolver, ground.machine.clock, ground.metrics)
+def open_entry_check(ground: Ground, resolver: Resolver, tally: DmarcTally) -> EntryCheck:
+    return entry_check_of(ground.settings, resolver, ground.machine.clock, ground.metrics, tally)
 
 
-def entry_check_of(settings: Settings, resolver: Resolver, clock: Clock, metrics: Metrics) -> EntryCheck:
+def entry_check_of(
+    settings: Settings, resolver: Resolver, clock: Clock, metrics: Metrics, tally: DmarcTally
+) -> EntryCheck:
     wanted = settings.authentication
     verifier = Verifier(
         resolver,
@@ -43,7 +47,7 @@ def entry_check_of(settings: Settings, resolver: Resolver, clock: Clock, metrics
         defers_temperror=wanted.temperror == "defer",
         domains={name: Action(each.fail) for name, each in wanted.domains.items()},
     )
-    return EntryCheck(verifier, terms, metrics)
+    return EntryCheck(verifier, terms, metrics, tally=tally, reports=report_addresses(settings))
 
 
 def open_reception(

@@ -6,6 +6,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from posthouse.composing.ground import Ground
+from posthouse.composing.reports import report_addresses
 from posthouse.composing.transport import TransportRoom, open_transport
 from posthouse.composing.trust import Trust
 from posthouse.config import Destination, Settings
@@ -42,7 +43,7 @@ def open_outgoing(ground: Ground, directory: Directory, trust: Trust) -> Outgoin
     room = open_transport(ground, resolver)
     routing = Routing(resolver, entropy, settings.hostname, routes=static_routes(settings))
     schedules = schedules_of(settings)
-    delivery = Delivery(routing, schedules, bus)
+    delivery = Delivery(routing, schedules, bus, report_addresses(settings))
     sender = Address("MAILER-DAEMON", Domain.parse(settings.hostname))
     bounce = Bounce(
         blobs,

@@ -47,6 +47,9 @@ SIGNED = (
     b"list-id",
     b"list-unsubscribe",
     b"list-unsubscribe-post",
+    b"tls-report-domain",  # RFC 8460 §5.3, this one and the next
+    b"tls-report-submitter",
+    b"tls-required",
 )
 
 _DIGEST = utils.Prehashed(hashes.SHA256())

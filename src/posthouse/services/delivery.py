@@ -22,10 +22,12 @@ from posthouse.ports import Change, ChangeBus, Clock, Content, Transaction
 from posthouse.services.directory import Account, Directory, Resolution
 from posthouse.services.forwarding import Forwarding
 from posthouse.services.incoming import FinishedLetter
+from posthouse.services.report_addresses import TOPIC as REPORTS
+from posthouse.services.report_addresses import ReportAddresses, may_be_report
 from posthouse.services.routing import Routing
 from posthouse.services.schedule import Schedules
 from posthouse.services.transaction import Recipient
-from posthouse.store import history, verdicts
+from posthouse.store import history, reports_received, verdicts
 from posthouse.store.history import LetterRecord, RecipientResult
 from posthouse.store.letters import Accepted, LetterIn, Place, accept
 from posthouse.store.queue import QueuedLetter, QueuedRecipient
@@ -78,6 +80,7 @@ class Plan:
     source: str
     delivered: tuple[str, ...]  # recipients that are finished with this unit
     verdict: Verdict | None = None
+    is_report: bool = False  # it came to an address for reports, and is to be read as one
 
     def run(self, tx: Transaction) -> Accepted:
         """Raises RecipientsGone: nobody is left out in silence."""
@@ -93,6 +96,8 @@ class Plan:
         at = self.letter.received_at
         if self.verdict is not None:
             verdicts.record(tx, ident, at, self.verdict)
+        if self.is_report:
+            reports_received.wait(tx, ident, accepted.blob, at)
         if self.delivered:
             results = tuple(
                 RecipientResult(address, LOCAL, State.DELIVERED.value, DELIVERED_HERE, 1, at)
@@ -115,10 +120,14 @@ class Plan:
 
 
 class Delivery:
-    def __init__(self, routing: Routing, schedules: Schedules, bus: ChangeBus) -> None:
+    def __init__(
+        self, routing: Routing, schedules: Schedules, bus: ChangeBus, reports: ReportAddresses | None = None
+    ) -> None:
+        """`reports`: addresses whose letters may be reports of other servers."""
         self._routing = routing
         self._schedules = schedules
         self._bus = bus
+        self._reports = reports or ReportAddresses()
 
     def set_schedules(self, schedules: Schedules) -> None:
         """The configuration was reloaded."""
@@ -130,6 +139,8 @@ class Delivery:
             self._bus.publish(Change("account", place.account))
         if plan.queued is not None:
             self._bus.publish(Change("queue"))
+        if plan.is_report:
+            self._bus.publish(Change(REPORTS))
 
     def plan(
         self, letter: FinishedLetter, reverse_path: ReversePath, recipients: Sequence[Recipient], origin: Origin
@@ -138,6 +149,7 @@ class Delivery:
         places: dict[int, Place] = {}
         queued: dict[Address, QueuedRecipient] = {}
         delivered: dict[str, None] = {}
+        is_report = False
         forwarders: dict[Address | None, None] = {}  # by whom the queue's recipients come; None: by nobody else
         top = return_path(reverse_path.address)
         for recipient in recipients:
@@ -148,6 +160,7 @@ class Delivery:
                 continue
             if resolution.accounts:
                 delivered[str(path)] = None
+                is_report = is_report or self._reports.has(path.address)
                 prefix = top + delivered_to(path.address) + origin.trace_fields
                 for account in resolution.accounts:
                     # One copy per person, also when a letter reaches them by two addresses.
@@ -168,6 +181,7 @@ class Delivery:
             source=origin.source,
             delivered=tuple(delivered),
             verdict=origin.verdict,
+            is_report=is_report and may_be_report(letter.scan),
         )
 
     def _queue_recipient(self, path: ForwardPath, next_hop: str, origin: Origin) -> QueuedRecipient:

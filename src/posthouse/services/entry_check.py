@@ -7,6 +7,7 @@ Invariant: a letter that was checked leaves here with an Authentication-Results 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from prometheus_client import Counter
@@ -16,7 +17,9 @@ from posthouse.mailauth.results import Statement
 from posthouse.outcome import Refusal
 from posthouse.ports import Peer
 from posthouse.services.disposition import Action, Decision, Terms, decide, results_field, statements, summary
-from posthouse.services.transaction import Client
+from posthouse.services.dmarc_tally import DmarcTally
+from posthouse.services.report_addresses import ReportAddresses
+from posthouse.services.transaction import Client, Recipient
 from posthouse.services.verification import Findings, LetterCheck, Verifier
 from posthouse.store.verdicts import Told, Verdict
 from posthouse.telemetry import Metrics, logger
@@ -39,10 +42,21 @@ class Judgement:
 
 
 class EntryCheck:
-    def __init__(self, verifier: Verifier, terms: Terms, metrics: Metrics) -> None:
+    def __init__(
+        self,
+        verifier: Verifier,
+        terms: Terms,
+        metrics: Metrics,
+        *,
+        tally: DmarcTally | None = None,
+        reports: ReportAddresses | None = None,
+    ) -> None:
+        """`tally` counts letters for reports to their authors' domains; `reports`: addresses that get such reports."""
         self._verifier = verifier
         self._terms = terms
         self._metrics = metrics
+        self._tally = tally
+        self._reports = reports or ReportAddresses()
         self._counters: dict[tuple[str, str], Counter] = {}
         self._log = logger("mailauth")
 
@@ -55,9 +69,13 @@ class EntryCheck:
     def without_claims(self, header: bytes) -> bytes:
         return self._verifier.without_claims(header)
 
-    def judge(self, found: Findings, trace: str) -> Judgement:
+    def judge(self, found: Findings, trace: str, recipients: Sequence[Recipient] = ()) -> Judgement:
         """Raises Refusal."""
         decision = decide(self._terms, found)
+        if self._tally is not None:
+            domains = {each.path.address.domain.name for each in recipients}
+            is_report = bool(recipients) and all(self._reports.has(each.path.address) for each in recipients)
+            self._tally.count(found, decision, domains, is_report=is_report)
         told = statements(found, decision)
         for each in told:
             self._counter(each).inc()

@@ -162,7 +162,7 @@ class _Arrival(MailTransaction):
             return UNCHECKED, None
         assert self._office.entry_check is not None
         found = await self._check.findings()
-        return self._office.entry_check.judge(found, self._trace), found.custody
+        return self._office.entry_check.judge(found, self._trace, self.recipients), found.custody
 
     async def _seal(self, custody: Custody | None, judgement: Judgement, now: float) -> bytes:
         """For those to whom the letter is passed on. Where nothing was checked there is nothing to vouch for."""

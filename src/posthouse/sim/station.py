@@ -35,8 +35,10 @@ T = TypeVar("T")
 
 PORTS = {"smtp": 25, "submission": 587, "pop3s": 995, "imaps": 993}
 CHECKPOINT_PAGES = 100  # of a server whose power is cut: its log is copied back while it works, not in idle time only
-IDLE_TASKS = 5  # relay: dispatcher, leases; housekeeping: sweep, snapshot; policies of other domains: refresh
-IDLE_TIMERS = 4  # of the same, but leases are renewed only while there are any
+# Relay: dispatcher, leases; housekeeping: sweep, snapshot; policies of other domains: refresh; reports: daily run,
+# those that come.
+IDLE_TASKS = 7
+IDLE_TIMERS = 5  # of the same, but leases are renewed only while there are any, and reports that come have none
 DRAIN = 30.0  # seconds that sessions get at a stop, as process.drain
 
 

@@ -221,7 +221,7 @@ def _tell_password(text: str, made: str) -> None:
 
 def _octets(text: str | None) -> int | None:
     """None: not said; 0: no limit."""
-    from posthouse.config import parse_size
+    from posthouse.config_values import parse_size
 
     if text is None or text.lower() == "none":
         return None if text is None else 0

@@ -19,6 +19,7 @@ from posthouse.edges.cli import (
     process,
     queue,
     rebuilding,
+    reports,
     shares,
     stories,
     transfer,
@@ -60,6 +61,7 @@ app.add_typer(aliases.app, name="alias")
 app.add_typer(accounts.app, name="account")
 app.add_typer(shares.app, name="share")
 app.add_typer(queue.app, name="queue")
+app.add_typer(reports.app, name="report")
 app.command("trace")(stories.trace)
 app.command("check")(checking.check)
 app.command("dns")(domains.dns)

@@ -22,6 +22,7 @@ from posthouse import __version__
 from posthouse.config import ConfigError
 from posthouse.edges.control import requests as bodies
 from posthouse.edges.control import wire
+from posthouse.edges.control.reports import report_routes
 from posthouse.mail.address import AddressError, Domain
 from posthouse.outcome import BAD_DOMAIN, BAD_MAILBOX, INVALID_COMMAND, Refusal
 from posthouse.ports import Conflict, StoreFault
@@ -36,6 +37,7 @@ from posthouse.services.keys import DomainKeys
 from posthouse.services.letterbox import Letterbox, NewLetter
 from posthouse.services.mailbox.shares import WORDS, Shares
 from posthouse.services.queue_desk import QueueDesk
+from posthouse.services.report_desk import ReportDesk
 from posthouse.services.zone_update import ZoneUpdate
 from posthouse.store.directory import said
 from posthouse.store.keys import KeyInfo
@@ -65,6 +67,7 @@ class Office:
     backups: Backups
     certificates: Certificates
     zone_update: ZoneUpdate | None
+    reports: ReportDesk
     hostname: str
     surroundings: Callable[[], Surroundings]
     max_message: int
@@ -108,6 +111,7 @@ def control_app(office: Office) -> Starlette:
             _route("/v1/queue/{queue_id:int}", GET=api.show_queued),
             _route("/v1/trace", GET=api.trace),
             _route("/v1/check", GET=api.check, POST=api.repair),
+            *report_routes(office.reports, _route, _number),
             _route("/v1/backups", POST=api.begin_backup),
             _route("/v1/backups/{hold:int}", PATCH=api.renew_backup, DELETE=api.end_backup),
         ],

@@ -1,0 +1,144 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Reports in the store: each once, bounded, added up by source."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from posthouse.ports import Transaction
+from posthouse.store import reports_received, reports_sent, tls_days
+from posthouse.store.reports_received import ReceivedReport, Source
+from posthouse.store.reports_sent import SentReport
+from tests.store.plain_database import PlainDatabase
+
+REPORT = ReceivedReport(
+    0, "dmarc", "bob.test", "Reporter", "1@r.test", "r.test", 1000, 2000, 5000.0, 7, 12, 3, 0, {"p": "none"}
+)
+SOURCES = [Source("192.0.2.7", True, 12, {"dkim": "pass"}), Source("192.0.2.9", False, 3, {"dkim": "fail"})]
+
+
+async def keep(database: PlainDatabase, report: ReceivedReport, sources: list[Source]) -> str:
+    return await database.write(lambda tx: reports_received.keep(tx, report, sources))
+
+
+async def test_a_report_is_kept_once() -> None:
+    database = PlainDatabase()
+    assert await keep(database, REPORT, SOURCES) == ""
+    assert await keep(database, replace(REPORT, letter=8), SOURCES) == "it has come before"
+    assert await keep(database, replace(REPORT, organization="Other"), SOURCES) == ""
+    found = await database.read(lambda reader: reports_received.listed(reader, domain="bob.test", page=10))
+    assert [each.organization for each in found] == ["Other", "Reporter"]
+    assert replace(found[1], id=0) == replace(REPORT, sources=2)
+    one = found[1].id
+    assert await database.read(lambda reader: reports_received.report(reader, one)) == found[1]
+    assert await database.read(lambda reader: reports_received.sources_of(reader, one)) == SOURCES
+    assert await database.read(lambda reader: reports_received.report(reader, 4)) is None
+    page = await database.read(lambda reader: reports_received.listed(reader, before=found[0].id, page=10))
+    assert page == found[1:]
+
+
+async def test_sources_are_added_up() -> None:
+    database = PlainDatabase()
+    await keep(database, REPORT, SOURCES)
+    await keep(database, replace(REPORT, report_id="2", end_at=3000), SOURCES[1:])
+    await keep(database, replace(REPORT, report_id="3", kind="tls"), SOURCES)
+    await keep(database, replace(REPORT, report_id="4", domain="other.test"), SOURCES)
+
+    rows = await database.read(lambda reader: reports_received.summary(reader, "bob.test", "dmarc", 0, 10))
+    assert [(each.source, each.passed, each.failed, each.reports) for each in rows] == [
+        ("192.0.2.9", 0, 6, 2),
+        ("192.0.2.7", 12, 0, 1),
+    ]
+    rows = await database.read(lambda reader: reports_received.summary(reader, "bob.test", "dmarc", 2500, 10))
+    assert [(each.source, each.failed) for each in rows] == [("192.0.2.9", 3)]
+    totals = await database.read(lambda reader: reports_received.totals(reader, "bob.test", 0))
+    assert totals == [("dmarc", 2, 24, 6), ("tls", 1, 12, 3)]
+
+
+async def test_what_a_report_and_a_day_can_take_has_a_bound(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reports_received, "MAX_SOURCES", 5)
+    monkeypatch.setattr(reports_received, "MAX_ROWS_PER_DAY", 8)
+    database = PlainDatabase()
+    many = [Source(f"192.0.2.{number}", number % 2 == 0, number, {}) for number in range(1, 11)]
+    assert await keep(database, REPORT, many) == ""
+    (report,) = await database.read(lambda reader: reports_received.listed(reader, page=10))
+    kept = await database.read(lambda reader: reports_received.sources_of(reader, report.id))
+    assert [(each.source, each.is_pass, each.count) for each in kept] == [
+        ("192.0.2.10", True, 10),
+        ("192.0.2.9", False, 9),
+        ("192.0.2.8", True, 8),
+        ("", True, 2 + 4 + 6),
+        ("", False, 1 + 3 + 5 + 7),
+    ]
+    assert "too many" in await keep(database, replace(REPORT, report_id="2"), many)
+    assert await keep(database, replace(REPORT, report_id="2", at=REPORT.at + 86_400), many) == ""
+
+
+async def test_letters_that_cannot_be_read_are_remembered_for_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reports_received, "MAX_UNREAD", 3)
+    database = PlainDatabase()
+    for number in range(6):
+        await database.write(lambda tx, number=number: reports_received.unread(tx, number, 1.0, f"why {number}"))  # type: ignore[misc]
+    await database.write(lambda tx: reports_received.unread(tx, 5, 1.0, "another why"))
+    rows = await database.read(lambda reader: reports_received.list_unread(reader, 10))
+    assert [(letter, reason) for letter, _, reason in rows] == [(5, "another why"), (4, "why 4"), (3, "why 3")]
+
+
+async def test_a_letter_waits_once_and_its_content_may_be_gone() -> None:
+    database = PlainDatabase()
+
+    def unit(tx: Transaction) -> None:
+        reports_received.wait(tx, 1, 99, 5.0)
+        reports_received.wait(tx, 1, 99, 6.0)
+
+    await database.write(unit)
+    (waiting,) = await database.read(lambda reader: reports_received.waiting(reader, 10))
+    assert (waiting.letter, waiting.at, waiting.location) == (1, 5.0, None)
+    await database.write(lambda tx: reports_received.done(tx, 1))
+    assert await database.read(lambda reader: reports_received.waiting(reader, 10)) == []
+
+
+async def test_sent_reports() -> None:
+    database = PlainDatabase()
+    sent = SentReport(0, "tls", "a.test", 3, "id", 259_300.0, "r@b.test", "b.test", 9, "posted", "", 1, 5)
+
+    def unit(tx: Transaction) -> None:
+        reports_sent.record(tx, sent)
+        reports_sent.record(tx, replace(sent, target="https://b.test/", result="taken", letter=None))
+        reports_sent.record(tx, replace(sent, domain="c.test", report_id="other"))
+
+    await database.write(unit)
+    found = await database.read(lambda reader: reports_sent.listed(reader, domain="a.test", page=10))
+    assert [each.target for each in found] == ["https://b.test/", "r@b.test"]
+    assert await database.read(lambda reader: reports_sent.reports_about(reader, "tls", "a.test", 3)) == 1
+    assert await database.read(lambda reader: reports_sent.reports_about(reader, "dmarc", "a.test", 3)) == 0
+    count = await database.read(lambda reader: reports_sent.posted_to(reader, "tls", "b.test", 259_200, 345_600))
+    assert count == 2
+    assert await database.read(lambda reader: reports_sent.posted_to(reader, "tls", "b.test", 0, 259_200)) == 0
+
+
+async def test_tls_results_come_by_day_and_domain() -> None:
+    database = PlainDatabase()
+
+    def unit(tx: Transaction) -> None:
+        rows = ((1, "b.test", "", 4), (1, "a.test", "", 1), (1, "a.test", "x", 9), (2, "a.test", "", 1))
+        for day, domain, result, count in rows:
+            tx.run(
+                "INSERT INTO tls_result (day, policy_domain, policy_type, policy_text, mx_patterns, result, sending_ip,"
+                " receiving_mx, receiving_helo, receiving_ip, reason, count) VALUES (:day, :domain, 'sts', '', '',"
+                " :result, '', '', '', '', '', :count)",
+                day=day,
+                domain=domain,
+                result=result,
+                count=count,
+            )
+
+    await database.write(unit)
+    assert await database.read(lambda reader: tls_days.days(reader, 2, (-1, ""), 10)) == [(1, "a.test"), (1, "b.test")]
+    assert await database.read(lambda reader: tls_days.days(reader, 9, (1, "a.test"), 1)) == [(1, "b.test")]
+    counts = await database.read(lambda reader: tls_days.counts(reader, 1, "a.test"))
+    assert [(each.result, each.count) for each in counts] == [("x", 9), ("", 1)]
+    await database.write(lambda tx: tls_days.forget(tx, 1, "a.test"))
+    assert await database.read(lambda reader: tls_days.days(reader, 9, (-1, ""), 10)) == [(1, "b.test"), (2, "a.test")]
