@@ -86,9 +86,10 @@ class _House:
         self.loop.run_until_complete(self._open(folder / "house", settings))
 
     async def _open(self, folder: Path, settings: config.Settings) -> None:
-        house = open_house(folder, settings, real_machine())
         # Questions go nowhere, and what would write outside of the house is left out.
-        house = dataclasses.replace(house, resolver=_Refusing(ResolverFault("no DNS here")))
+        nowhere = _Refusing(ResolverFault("no DNS here"))
+        machine = dataclasses.replace(real_machine(), resolver=lambda _: nowhere)
+        house = open_house(folder, settings, machine)
         office = office_of(house, lambda: None, is_serving=False)
         refusal = Refusal(NOT_AUTHORIZED, "no backups here")
         office = dataclasses.replace(office, backups=_Refusing(refusal))  # type: ignore[arg-type]  # a service
@@ -134,6 +135,9 @@ class _Refusing:
 
     def __init__(self, error: Exception) -> None:
         self._error = error
+
+    async def distrust(self) -> str:
+        return str(self._error)
 
     def __getattr__(self, name: str) -> Any:
         async def refuse(*_: Any, **__: Any) -> Any:

@@ -38,10 +38,11 @@ from posthouse.edges.web import microsoft, names
 from posthouse.mail import srs as mail_srs
 from posthouse.mail import trace as mail_trace
 from posthouse.mail.address import Domain
-from posthouse.mailauth import aggregate_reader, dmarc, report_uri, signatures, spf
+from posthouse.mailauth import aggregate_reader, dane, dmarc, mta_sts, report_uri, signatures, spf
 from posthouse.mailauth import tls_report as mailauth_tls_report
 from posthouse.mailauth.canonical import simple_body
 from posthouse.net import pop3_source, resolver
+from posthouse.protocol import client_hello
 from posthouse.protocol.imap import client as imap_client
 from posthouse.protocol.imap import server as imap_server
 from posthouse.protocol.imap import utf7
@@ -52,6 +53,7 @@ from posthouse.protocol.sasl import scram
 from posthouse.protocol.smtp import client_auth, client_commands, client_transaction, reply_parser, server
 from posthouse.protocol.smtp.data import DotReader
 from posthouse.services import passwords
+from posthouse.services.acme import words
 from posthouse.store import notes, uidset
 
 Plant = Callable[[pytest.MonkeyPatch], None]
@@ -93,6 +95,10 @@ def _deaf_to_short_pieces(owner: Any, name: str) -> Plant:
 
 
 PLANTED: dict[str, Plant] = {
+    "acme_answers": _put(words.Problem, "text", lambda _: "too long" * 10_000),
+    "client_hello": _around(client_hello, "_server_name", str.upper),
+    "dane": _put(dane, "_is_usable", lambda _: True),
+    "mta_sts": _put(mta_sts.StsPolicy, "allows", lambda *_: False),
     "address": _put(Domain, "unicode", property(lambda domain: f"{domain.name}\ud800")),
     "address_list": _around(address_list, "addresses", lambda found: found[1:]),
     "auth_results": _put(auth_results, "remove_claimed", lambda header_block, _own: header_block),
@@ -105,7 +111,7 @@ PLANTED: dict[str, Plant] = {
     "dkim_body": _put(dkim_body, "relaxed_body", simple_body),
     "dkim_verify": _put(signatures, "base64_of", lambda text: base64.b64decode(text, validate=True)),
     "dmarc": _put(dmarc._Evaluation, "_counts", _says_yes),
-    "dns_answers": _put(resolver, "_reason", _raising(KeyError("a fault"))),
+    "dns_answers": _put(resolver, "reason_of", _raising(KeyError("a fault"))),
     "downgrade": _put(downgrade, "surrogate", bytes),
     "dsn_reader": _around(dsn_reader, "parse_dsn", lambda found: found and found.recipients[0].none_of_it),
     "dsn_writer": _around(dsn_writer, "compose_dsn", lambda text: text.replace(b"Action: failed", b"Action: delayed")),

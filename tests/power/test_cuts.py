@@ -19,6 +19,7 @@ from posthouse.store.blobs.appender import PackAppender
 from posthouse.store.databases import sqlite, sqlite_engine
 
 SAMPLE = 40  # from the middle of a workload: founded, and everything is going on
+FIRST = 200  # of the numbers: each of these faults is found by a tenth of them or more
 
 
 def failures(outcome: Outcome) -> set[int]:
@@ -83,19 +84,19 @@ def _connect_with(setting: str, monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize("setting", ["OFF", "NORMAL"])
 def test_a_database_that_does_not_sync_its_commits_is_found_out(monkeypatch: pytest.MonkeyPatch, setting: str) -> None:
     _connect_with(setting, monkeypatch)
-    assert len(failures(play(150, SAMPLE))) >= 5
+    assert len(failures(play(FIRST, SAMPLE))) >= 5
 
 
 @pytest.mark.slow
 def test_packs_that_are_not_synced_are_found_out(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(recording._RecordedFile, "sync", lambda file: None)
-    assert len(failures(play(150, SAMPLE))) >= 5
+    assert len(failures(play(FIRST, SAMPLE))) >= 5
 
 
 @pytest.mark.slow
 def test_folders_that_are_not_synced_are_found_out(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(recording.RecordingDisk, "sync_folder", lambda disk, folder: None)
-    assert len(failures(play(150, SAMPLE))) >= 5
+    assert len(failures(play(FIRST, SAMPLE))) >= 5
 
 
 @pytest.mark.slow
@@ -109,7 +110,7 @@ def test_an_acknowledgement_before_the_commit_is_found_out(monkeypatch: pytest.M
         return number
 
     monkeypatch.setattr(Workload, "_begin", hasty)
-    assert len(failures(play(150, SAMPLE))) >= 5
+    assert len(failures(play(FIRST, SAMPLE))) >= 5
 
 
 @pytest.mark.slow
@@ -131,14 +132,14 @@ def test_rows_that_are_committed_before_their_content_is_synced_are_found_out(mo
 
     monkeypatch.setattr(PackAppender, "flush", write)
     monkeypatch.setattr(PackAppender, "settle", sync_late)
-    assert len(failures(play(100, SAMPLE))) >= 2
+    assert len(failures(play(FIRST, SAMPLE))) >= 2
 
 
 @pytest.mark.slow
 def test_a_disk_that_lies_about_every_sync_is_found_out(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(recording.Recorder, "sync", lambda recorder, file: None)
     monkeypatch.setattr(recording.Recorder, "sync_folder", lambda recorder, path: None)
-    assert len(failures(play(150, SAMPLE))) >= 20
+    assert len(failures(play(FIRST, SAMPLE))) >= 20
 
 
 def _failing(first: int, count: int) -> Outcome:

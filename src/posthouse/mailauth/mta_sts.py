@@ -18,11 +18,10 @@ MAX_PATTERNS = 1000  # the largest providers name under ten; each host is compar
 
 # §3.1: sts-text-record = sts-version 1*(sts-field-delim sts-field) [sts-field-delim]; sts-field-delim = *WSP ";" *WSP
 _VERSION = re.compile(rb"v=STSv1[ \t]*;")
-_DELIMITER = re.compile(r"[ \t]*;[ \t]*")
 _RECORD_FIELD = re.compile(r"([A-Za-z0-9][A-Za-z0-9_.\-]{0,31})=([!-:<>-~]+)")
 _ID = re.compile(r"[A-Za-z0-9]{1,32}")
 # §3.2: sts-policy-ext-name and sts-policy-ext-value; a blank or tab may stand behind the colon and at the line's end.
-_POLICY_FIELD = re.compile(r"([A-Za-z0-9][A-Za-z0-9_.\-]{0,31}):[ \t]*(.*?)[ \t]*")
+_POLICY_FIELD = re.compile(r"([A-Za-z0-9][A-Za-z0-9_.\-]{0,31}):(.*)")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _SECONDS = re.compile(r"[0-9]{1,10}")
 _PATTERN = re.compile(r"(?:\*\.)?[a-z0-9](?:[a-z0-9\-]*[a-z0-9])?(?:\.[a-z0-9](?:[a-z0-9\-]*[a-z0-9])?)*")
@@ -72,14 +71,14 @@ def parse_record(texts: Sequence[bytes]) -> str | None:
     if len(ours) != 1:
         return None
     try:
-        _, *fields = _DELIMITER.split(ours[0].decode("ascii"))
+        _, *fields = (text.strip(" \t") for text in ours[0].decode("ascii").split(";"))
     except UnicodeDecodeError:
         return None
     if fields[-1] == "":  # the delimiter at the end
         fields.pop()
     ident: str | None = None
     for text in fields:
-        field = _RECORD_FIELD.fullmatch(text.rstrip(" \t"))
+        field = _RECORD_FIELD.fullmatch(text)
         if field is None:
             return None
         if field[1] == "id" and ident is None:  # §3.2: of a repeated field the first counts
@@ -122,9 +121,10 @@ def _field(line: str) -> tuple[str, str]:
     if not line.strip(" \t"):
         return "", ""
     field = _POLICY_FIELD.fullmatch(line)
-    if field is None or not field[2] or _CONTROL.search(field[2]):
+    value = "" if field is None else field[2].strip(" \t")
+    if field is None or not value or _CONTROL.search(value):
         raise PolicyFault("a line is not of the form name: value")
-    return field[1], field[2]
+    return field[1], value
 
 
 def _pattern(value: str) -> str:
