@@ -30,10 +30,11 @@ def life_of(log: Sequence[str], message_id: str) -> list[str]:
     mine = [number for number, line in enumerate(log) if named.search(line)]
     if not mine:
         return []
+    named_lines = set(mine)
     told = [
         line
         for number, line in enumerate(log[mine[0] : mine[-1] + 1], mine[0])
-        if number in set(mine) or _is_event(line)
+        if number in named_lines or _is_event(line)
     ]
     if len(told) > MAX_LINES:
         half = MAX_LINES // 2
