@@ -8,6 +8,7 @@ import ipaddress
 from collections.abc import AsyncIterator
 
 import dns.rcode
+import dns.rdata
 import pytest
 
 from posthouse.net import resolver as module
@@ -380,3 +381,19 @@ def test_servers_are_addresses_with_or_without_a_port(text: str) -> None:
 def test_other_text_is_no_server(text: str) -> None:
     with pytest.raises(ValueError, match=r"address|port"):
         DnsResolver(Hours(), [text])
+
+
+@pytest.mark.parametrize(("strings", "kept"), [(10, 1), (240, 0)])
+def test_a_huge_answer_is_given_and_not_kept(monkeypatch, strings, kept):
+    async def story():
+        resolver = DnsResolver(Hours(), ["127.0.0.1"])
+        record = dns.rdata.from_text("IN", "TXT", " ".join(['"' + "x" * 255 + '"'] * strings))
+
+        async def query(_qname, _kind):
+            return Found((record,)), 300.0
+
+        monkeypatch.setattr(resolver, "_query", query)
+        assert len((await resolver.txt("huge.test"))[0]) == 255 * strings
+        assert len(resolver._cache) == kept
+
+    asyncio.run(story())

@@ -211,6 +211,33 @@ def test_policies_in_use_are_refreshed_every_day_before_they_end():
     run(story())
 
 
+def test_a_policy_of_seconds_is_not_fetched_every_second():
+    async def story():
+        world = World()
+        world.publish(text(max_age=2))
+        await world.mode()
+        world.policies.start()
+        await asyncio.sleep(3000)
+        assert len(world.web.asked) <= 11
+        await world.policies.stop()
+
+    run(story())
+
+
+def test_a_huge_policy_is_obeyed_and_not_held_in_memory():
+    async def story():
+        world = World()
+        world.publish(text())
+        assert await world.mode() is Mode.ENFORCE
+        world.publish(text("testing") + b"a:b\n" * 15_000, "2")
+        assert await world.mode() is Mode.TESTING
+        assert await world.mode() is Mode.TESTING, "and not the short one of before"
+        assert len(world.web.asked) == 2
+        assert len(world.policies._known) == 0
+
+    run(story())
+
+
 def test_a_refresh_that_fails_is_told_and_the_old_policy_stays():
     async def story():
         world = World()

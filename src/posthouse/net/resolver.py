@@ -33,6 +33,8 @@ UDP_PAYLOAD = 1232
 # Questions under way at once: each holds a socket, and a server that is asked more at once drops some.
 MAX_IN_FLIGHT = 100
 DNS_PORT = 53
+# Octets of an answer that is kept, with those of its objects: strangers choose what we ask, and one by TCP has 64 KiB.
+MAX_KEPT_ANSWER, RECORD_OVERHEAD = 8192, 100
 # The root is signed and every validating resolver has its key: what it says of the root tells what it does.
 PROBE_NAME, PROBE_KIND = ".", "SOA"
 Dnssec = Literal["auto", "trust", "off"]
@@ -192,7 +194,9 @@ class DnsResolver:
             return Missing()  # what cannot be a name in DNS is not there either
         async with self._slots:
             answer, ttl = await self._query(qname, key[1])
-        self._cache.put(key, answer, ttl)
+        records = answer.records if isinstance(answer, Found) else ()
+        if sum(len(record.to_wire()) + RECORD_OVERHEAD for record in records) <= MAX_KEPT_ANSWER:
+            self._cache.put(key, answer, ttl)
         return answer
 
     async def _query(self, qname: dns.name.Name, kind: str) -> tuple[Answer, float]:

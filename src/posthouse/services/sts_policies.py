@@ -42,6 +42,7 @@ USED_WITHIN = 30 * DAY
 REFRESH_AT_ONCE = 20  # fetches of one turn, one after the other: a web server that is slow delays the others only
 IDLE = 3600.0  # seconds between looks at what is to be refreshed, at most: the wall clock may jump
 MAX_REMEMBERED = 5_000  # policies in memory, about a kilobyte each
+MAX_REMEMBERED_POLICY = 4096  # octets; a longer one (in memory up to a megabyte) is read from the store each time
 MAX_FAILURES = 5_000
 
 
@@ -169,14 +170,14 @@ class StsPolicies:
             fetched_at=now,
             expires_at=expires_at,
             # One with a short life is fetched again at half of it, as long as letters go there.
-            refresh_at=now + min(REFRESH, policy.max_age / 2),
+            refresh_at=now + max(PAUSE_AFTER_FAILURE, min(REFRESH, policy.max_age / 2)),
             used_at=now,
         )
-        self._known.put(domain, _Known(kept, policy))
+        self._remember(_Known(kept, policy))
         self._log.info("policy_fetched", domain=domain, mode=policy.mode.value, id=ident, max_age=policy.max_age)
         try:
             await self._database.write(partial(rows.keep, policy=kept))
-        except StoreFault as fault:  # it is obeyed all the same, until the next start
+        except StoreFault as fault:  # it is obeyed all the same, a short one until the next start
             self._log.error("policy_not_kept", domain=domain, reason=str(fault))
 
     async def _recall(self, domain: str) -> _Known | None:
@@ -186,15 +187,20 @@ class StsPolicies:
             kept = await self._database.read(partial(rows.find, domain=domain))
             known = None if kept is None else _read(kept)
             if known is not None:
-                self._known.put(domain, known)
+                self._remember(known)
         return known if known is not None and self._clock.wall() < known.kept.expires_at else None
+
+    def _remember(self, known: _Known) -> None:
+        self._known.drop(known.kept.domain)
+        if len(known.kept.body) <= MAX_REMEMBERED_POLICY:
+            self._known.put(known.kept.domain, known)
 
     async def _note_use(self, known: _Known) -> None:
         """Once a day."""
         kept, now = known.kept, self._clock.wall()
         if now - kept.used_at < DAY:
             return
-        self._known.put(kept.domain, replace(known, kept=replace(kept, used_at=now)))
+        self._remember(replace(known, kept=replace(kept, used_at=now)))
         await self._quietly(partial(rows.note_use, domain=kept.domain, at=now))
 
     # --- refreshing -------------------------------------------------------------------------------
@@ -236,7 +242,7 @@ class StsPolicies:
         await self._quietly(partial(rows.note_use, domain=kept.domain, at=kept.used_at))
         found = self._known.get(kept.domain)
         if found is not None:
-            self._known.put(kept.domain, replace(found, kept=replace(found.kept, used_at=kept.used_at)))
+            self._remember(replace(found, kept=replace(found.kept, used_at=kept.used_at)))
 
     async def _quietly(self, unit: Callable[..., None]) -> None:
         try:
