@@ -170,6 +170,18 @@ def test_depth_elements_and_records_have_limits(monkeypatch: pytest.MonkeyPatch)
         read_aggregate(WHOLE.encode())
 
 
+def test_long_names_and_many_fields_do_not_fill_memory() -> None:
+    """Each element's path is held: a letter of 40 KB took four gigabytes."""
+    long = b"a" * (aggregate_reader.MAX_NAME + 1)
+    with pytest.raises(ReportFault, match="name of more than"):
+        read_aggregate(b"<feedback><" + long + b"/></feedback>")
+    reader = aggregate_reader._Reader()
+    for number in range(5_000):
+        for above in ("report_metadata", "record/row", "record/auth_results/dkim"):
+            reader._take(f"{above}/x{number}", "text")
+    assert {len(reader.single), len(reader.row), len(reader.part)} == {aggregate_reader.MAX_FIELDS}
+
+
 def test_a_long_text_is_cut_and_what_a_terminal_would_obey_is_taken_out() -> None:
     report = read_aggregate(with_text("<org_name>Reporter", f"<org_name>\x1b[2J\x9b2J\x00{'x' * 5000}"))
     assert report.organization.startswith("?[2J?2J?xxx")

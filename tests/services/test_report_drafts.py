@@ -115,7 +115,7 @@ def test_results_stand_under_their_policy() -> None:
 
 async def test_without_a_signature_no_tls_report_goes_by_mail() -> None:
     database, dns = PlainDatabase(), FakeResolver()
-    dns.text("_smtp._tls.far.test", b"v=TLSRPTv1; rua=mailto:tls@far.test,https://far.test/")
+    dns.text("_smtp._tls.far.test", b"v=TLSRPTv1; rua=mailto:a@[10.0.0.1],mailto:tls@far.test,https://far.test/")
     await database.write(
         lambda tx: tx.run(
             "INSERT INTO tls_result (day, policy_domain, policy_type, policy_text, mx_patterns, result, sending_ip,"
@@ -124,6 +124,8 @@ async def test_without_a_signature_no_tls_report_goes_by_mail() -> None:
             day=DAY,
         )
     )
+    signed = await TlsReporting(database, dns).draft(DAY, "far.test", SENDER)
+    assert [str(each) for each in signed.addresses] == ["tls@far.test"], "none by number: it may be in our own network"
     unsigned = Sender(SENDER.address, "Here", is_signed=False)
     draft = await TlsReporting(database, dns).draft(DAY, "far.test", unsigned)
     assert (draft.addresses, draft.urls) == ((), ("https://far.test/",))

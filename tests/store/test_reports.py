@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import pytest
 
+from posthouse.mailauth.tls_report import _count
 from posthouse.ports import Transaction
 from posthouse.store import reports_received, reports_sent, tls_days
 from posthouse.store.reports_received import ReceivedReport, Source
@@ -142,3 +143,26 @@ async def test_tls_results_come_by_day_and_domain() -> None:
     assert [(each.result, each.count) for each in counts] == [("x", 9), ("", 1)]
     await database.write(lambda tx: tls_days.forget(tx, 1, "a.test"))
     assert await database.read(lambda reader: tls_days.days(reader, 9, (-1, ""), 10)) == [(1, "b.test"), (2, "a.test")]
+
+
+async def test_texts_of_a_stranger_do_not_fill_the_disk() -> None:
+    """A letter of 20 KB holds 16 MB of them."""
+    database = PlainDatabase()
+    long = {"signatures": [{"domain": "x" * 1000}] * 20}
+    many = [Source(f"192.0.2.{n}", False, 100 - n, long) for n in range(100)]
+    assert await keep(database, replace(REPORT, details={"policies": ["x" * 1000] * 2000}), many) == ""
+    row = await database.read(lambda reader: reader.row("SELECT SUM(LENGTH(facts)) FROM report_source"))
+    assert row is not None
+    assert row[0] <= reports_received.MAX_DETAILS + reports_received.FACTS_PER_SOURCE * len(many)
+    found = (await database.read(lambda reader: reports_received.listed(reader, page=1)))[0]
+    assert (found.details, found.sources) == ({}, 100)
+
+
+async def test_sums_over_hostile_tls_reports_fit_into_the_database() -> None:
+    database, most = PlainDatabase(), _count(9_999_999_999)
+    assert _count(1e14) == 0
+    for number in range(3):
+        sources = [Source("", False, most, {})] * 10_000
+        assert await keep(database, replace(REPORT, kind="tls", report_id=f"h{number}"), sources) == ""
+    found = await database.read(lambda reader: reports_received.summary(reader, "bob.test", "tls", 0, 10))
+    assert found[0].failed == 30_000 * most

@@ -31,6 +31,8 @@ MAX_ELEMENTS = 700_000  # about a second of a processor
 MAX_TAG = 256 << 10  # octets of one tag: its attributes, which no report needs, are all in memory at once
 CHUNK = 64 << 10  # octets that the parser gets at a time
 MAX_DEPTH = 12  # the schema has six
+MAX_NAME = 100  # characters of an element's name: each is in the paths of all that is in it
+MAX_FIELDS = 100  # different elements of the report, of a record, that are kept; the schemas have under twenty
 MAX_TEXT = 1_000  # characters of one element that are kept
 MAX_ERRORS = 20
 MAX_SIGNATURES = 100  # of one record: RFC 9990 §3.1.3
@@ -112,6 +114,8 @@ class _Reader:
         self.elements += 1
         if self.elements > MAX_ELEMENTS:
             raise ReportFault(f"more than {MAX_ELEMENTS} elements")
+        if len(name) > MAX_NAME:
+            raise ReportFault(f"an element's name of more than {MAX_NAME} characters")
         prefix, _, local = name.rpartition(":") if ":" in name else ("", "", name)
         if self.prefix is None:
             if local == _ROOT:
@@ -154,13 +158,13 @@ class _Reader:
             finish(self)
         elif not where.startswith("record/"):
             if where != f"{_TOLD}/error":
-                self.single.setdefault(where, text)
+                _note(self.single, where, text)
             elif text and len(self.errors) < MAX_ERRORS:
                 self.errors.append(text)
         elif where.startswith(_REPEATED):
-            self.part[where.rpartition("/")[2]] = text
+            _note(self.part, where.rpartition("/")[2], text)
         else:
-            self.row.setdefault(where.removeprefix("record/"), text)
+            _note(self.row, where.removeprefix("record/"), text)
 
     def end_signature(self) -> None:
         part = self._part()
@@ -247,6 +251,11 @@ _ENDS: dict[str, Callable[[_Reader], None]] = {
     "record/row/policy_evaluated/reason": _Reader.end_override,
     "record": _Reader.end_record,
 }
+
+
+def _note(fields: dict[str, str], name: str, text: str) -> None:
+    if len(fields) < MAX_FIELDS:
+        fields.setdefault(name, text)
 
 
 def _policy(found: dict[str, str]) -> PublishedPolicy:

@@ -249,5 +249,5 @@ def _texts(value: Sequence[str] | str | None) -> tuple[str, ...]:
 
 
 def _count(value: float | None) -> int:
-    """Sessions; what no day has is no count. (A thousand of them still fit into 63 bits.)"""
-    return int(value) if value is not None and 0 <= value < 1e15 else 0
+    """Sessions; what no day has is no count. Sums over all reports that are kept fit into 63 bits."""
+    return int(value) if value is not None and 0 <= value < 1e10 else 0

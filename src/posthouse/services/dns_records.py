@@ -104,15 +104,16 @@ def _addresses(around: Surroundings) -> Iterable[DnsRecord]:
 
 
 def _senders(domain: str, around: Surroundings) -> Iterable[DnsRecord]:
-    if around.smart_host:
+    if around.hostname == domain:
+        pass  # one record for both: with another one beside it, from `dns` of another domain, none would count
+    elif around.smart_host:
         why = f"mail leaves through {around.smart_host}: ask its operator for the right terms (RFC 7208)"
         yield DnsRecord(domain, "TXT", f"v=spf1 mx {_mechanism(around.smart_host)} ~all", why)
     else:
         yield DnsRecord(domain, "TXT", "v=spf1 mx -all", "only this server sends for the domain (RFC 7208)")
-    if around.hostname != domain:
-        why = "reports about mail (bounces) leave in this host's own name (RFC 7208 §2.4)"
-        own = f"v=spf1 a {_mechanism(around.smart_host)} ~all" if around.smart_host else "v=spf1 a -all"
-        yield DnsRecord(around.hostname, "TXT", own, why)
+    why = "reports about mail (bounces) leave in this host's own name (RFC 7208 §2.4)"
+    own = f"v=spf1 a {_mechanism(around.smart_host)} ~all" if around.smart_host else "v=spf1 a -all"
+    yield DnsRecord(around.hostname, "TXT", own, why)
 
 
 def _mechanism(host: str) -> str:

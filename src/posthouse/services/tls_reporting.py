@@ -55,7 +55,9 @@ class TlsReporting:
         if domain in self._exclude:
             return replace(asked, skipped="a setting excludes the domain")
         urls = tuple(each for each in targets if isinstance(each, str))
-        addresses = tuple(each for each in targets if isinstance(each, Address))
+        addresses = tuple(
+            each for each in targets if isinstance(each, Address) and not each.domain.is_literal
+        )  # a number may be a machine of our own network
         refused: tuple[tuple[str, str], ...] = ()
         if not sender.is_signed:  # RFC 8460 §3: by mail it must be signed
             refused = tuple((str(each), f"{sender.domain} has no DKIM key to sign it with") for each in addresses)

@@ -18,6 +18,9 @@ PURGE_PAGE = 500  # reports removed by one unit of housekeeping, each with its s
 MAX_SOURCES = 2_000  # rows of one report; what is beyond the largest of them is kept as one sum
 MAX_ROWS_PER_DAY = 50_000  # of one domain, some 300 octets each: whoever sends more wants to fill the disk
 MAX_UNREAD = 1_000  # letters remembered that could not be read as reports
+# Octets of what a report says beside numbers, of all and for each source; what is beyond is forgotten: a stranger
+# can pack 16 MB of text into a letter of 20 KB.
+MAX_DETAILS, FACTS_PER_SOURCE = 16_000, 500
 MAX_NAME = 255  # characters of a name that a report is found by
 
 _COLUMNS = (
@@ -172,8 +175,13 @@ def keep(tx: Transaction, report: ReceivedReport, sources: Sequence[Source]) -> 
         passed=report.passed,
         failed=report.failed,
         sources=len(rows),
-        details=_encode(report.details),
+        details=details if len(details := _encode(report.details)) <= MAX_DETAILS else _encode({}),
     )
+    facts, left = [_encode(each.facts) for each in rows], MAX_DETAILS + FACTS_PER_SOURCE * len(rows)
+    for number, octets in enumerate(facts):
+        if len(octets) > left:
+            facts[number] = _encode({})
+        left -= len(facts[number])
     tx.many(
         "INSERT INTO report_source (report, number, source, passed, count, facts)"
         " VALUES (:report, :number, :source, :passed, :count, :facts)",
@@ -184,7 +192,7 @@ def keep(tx: Transaction, report: ReceivedReport, sources: Sequence[Source]) -> 
                 "source": each.source,
                 "passed": int(each.is_pass),
                 "count": each.count,
-                "facts": _encode(each.facts),
+                "facts": facts[number],
             }
             for number, each in enumerate(rows)
         ],
