@@ -177,11 +177,7 @@ def keep(tx: Transaction, report: ReceivedReport, sources: Sequence[Source]) -> 
         sources=len(rows),
         details=details if len(details := _encode(report.details)) <= MAX_DETAILS else _encode({}),
     )
-    facts, left = [_encode(each.facts) for each in rows], MAX_DETAILS + FACTS_PER_SOURCE * len(rows)
-    for number, octets in enumerate(facts):
-        if len(octets) > left:
-            facts[number] = _encode({})
-        left -= len(facts[number])
+    facts = _facts(rows)
     tx.many(
         "INSERT INTO report_source (report, number, source, passed, count, facts)"
         " VALUES (:report, :number, :source, :passed, :count, :facts)",
@@ -198,6 +194,16 @@ def keep(tx: Transaction, report: ReceivedReport, sources: Sequence[Source]) -> 
         ],
     )
     return ""
+
+
+def _facts(rows: Sequence[Source]) -> list[bytes]:
+    """As they are kept: of a stranger's texts no more than there is room for, the largest sources first."""
+    facts, left = [_encode(each.facts) for each in rows], MAX_DETAILS + FACTS_PER_SOURCE * len(rows)
+    for number, octets in enumerate(facts):
+        if len(octets) > left:
+            facts[number] = _encode({})
+        left -= len(facts[number])
+    return facts
 
 
 def _largest(sources: Sequence[Source]) -> list[Source]:
