@@ -163,6 +163,22 @@ def test_self_signed_certificate_is_renewed_in_time_and_for_a_new_name(tmp_path:
     assert ensure_self_signed(files.certificate, files.key, ["mx.example.test"], late)
 
 
+def test_a_renewed_self_signed_certificate_keeps_its_key(tmp_path: Path) -> None:
+    """TLSA records may name it (RFC 7672 §3.1.1)."""
+    files = make_files(tmp_path, "mail.example.test")
+    before, key = files.certificate.read_bytes(), files.key.read_bytes()
+    late = NOW + (SELF_SIGNED_DAYS - RENEW_DAYS) * DAY
+    assert ensure_self_signed(files.certificate, files.key, ["mail.example.test"], late)
+    assert files.certificate.read_bytes() != before
+    assert files.key.read_bytes() == key
+    CertificateStore([files], HandClock())
+    for broken in (b"", b"half"):
+        files.certificate.unlink()
+        files.key.write_bytes(broken)
+        assert ensure_self_signed(files.certificate, files.key, ["mail.example.test"], late)
+        CertificateStore([files], HandClock())
+
+
 def test_certificates_of_others_are_never_replaced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("posthouse.net.certificate.SELF_SIGNED_ORGANIZATION", "Example Authority")
     files = make_files(tmp_path, "mail.example.test")

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
 import socket
 import ssl
@@ -88,6 +89,23 @@ async def test_only_an_authority_gets_the_answer(
         assert identifier.value.value == b"\x04\x20" + hashlib.sha256(b"token.thumbprint").digest()
         await within(was_asked.wait)
         assert not any(session.was_secured for session in house.sessions)
+
+
+async def test_an_authority_that_is_asked_for_another_hello(store: CertificateStore, challenges: Challenges) -> None:
+    """HelloRetryRequest (RFC 8446 §4.1.4): the name is chosen for twice in one handshake."""
+    async with challenges.tls(NAME, "token.thumbprint"):
+        store.context.set_ecdh_curve("secp384r1")  # not what clients guess
+        to_client, to_server = ssl.MemoryBIO(), ssl.MemoryBIO()
+        client = looking("acme-tls/1").wrap_bio(to_client, to_server, server_hostname=NAME)
+        server = store.context.wrap_bio(to_server, to_client, server_side=True)
+        for _ in range(4):
+            for side in (client, server):
+                with contextlib.suppress(ssl.SSLWantReadError):
+                    side.do_handshake()
+        octets = client.getpeercert(binary_form=True)
+        assert octets is not None
+        assert is_challenge(x509.load_der_x509_certificate(octets))
+        assert client.selected_alpn_protocol() == "acme-tls/1"
 
 
 async def test_names_without_a_challenge_get_nothing(store: CertificateStore, challenges: Challenges) -> None:

@@ -13,7 +13,7 @@ import pytest
 from posthouse.net.disk import PosixDisk
 from posthouse.outcome import Refusal
 from posthouse.ports import AppendFile, WebFault
-from posthouse.services.acme.x509 import make_key
+from posthouse.services.acme.x509 import key_digest, make_key
 from posthouse.services.certificate_terms import Authority, CertificatePlan
 from posthouse.services.certificates import Certificates
 from posthouse.services.challenges import ChallengeKind
@@ -397,6 +397,66 @@ def test_the_first_certificate_takes_the_key_that_is_served_already(tmp_path: Pa
     run(main())
 
 
+def test_a_wildcard_for_the_host_waits_for_dns_too(tmp_path: Path) -> None:
+    async def main() -> None:
+        first = make_key("ec", FakeEntropy(7))
+        world = CertificateWorld(tmp_path, CertificatePlan("main", ("*.example.test",), "dns-01"), first_key=first)
+        world.certificates.start()
+        await asyncio.sleep(600)
+        before = _digest(world)
+        assert before == key_digest(first)
+        world.zone.put(tlsa_name(HOST), "TLSA", tlsa_value(before), 3600)
+        _, sight = await world.certificates.rollover("main")
+        assert sight is not None
+        assert sight.is_used
+        await asyncio.sleep(1.9 * 3600)
+        assert _digest(world) == before
+        await world.certificates.stop()
+
+    run(main())
+
+
+def test_a_key_whose_record_went_while_the_server_was_down_is_not_taken(tmp_path: Path) -> None:
+    async def main() -> None:
+        world = CertificateWorld(tmp_path)
+        world.certificates.start()
+        await asyncio.sleep(60)
+        before = _digest(world)
+        world.zone.put(tlsa_name(HOST), "TLSA", tlsa_value(before), 3600)
+        status, _ = await world.certificates.rollover("main")
+        await asyncio.sleep(1800)
+        await world.certificates.stop()
+        record = [
+            each for each in await world.zone.records(tlsa_name(HOST), "TLSA") if status.next_digest in each.value
+        ]
+        await world.zone.change("example.test", add=[], remove=record)
+        world.zone.fault = "the zone is edited by hand"
+        await asyncio.sleep(3 * DAY)
+        await live(world, 0.1)
+        assert _digest(world) == before
+
+    run(main())
+
+
+def test_who_only_looks_disturbs_no_installation(tmp_path: Path) -> None:
+    """Between the new certificate and the forgetting of what led to it somebody lists the certificates."""
+
+    async def main() -> None:
+        world = CertificateWorld(tmp_path)
+        await live(world, 0.1)
+        served = world.shelf.served("main")
+        assert served is not None
+        world.shelf.keep_next_key("main", served.key)
+        state = world.shelf.state("main")
+        [status] = await world.certificates.list()
+        assert status.next_digest == ""
+        assert world.certificates.digests(HOST).following == ""
+        assert world.shelf.next_key("main") is not None
+        assert world.shelf.state("main") == state
+
+    run(main())
+
+
 def test_a_rollover_where_nobody_uses_dane(tmp_path: Path) -> None:
     async def main() -> None:
         world = CertificateWorld(tmp_path)
@@ -582,6 +642,38 @@ def test_an_order_is_taken_up_again(tmp_path: Path) -> None:
         await live(again, 0.1)
         assert (await again.certificates.list())[0].state == "good"
         assert len(again.ca.orders) == 1
+
+    run(main())
+
+
+def test_an_order_with_a_certificate_of_no_use_is_given_up(tmp_path: Path) -> None:
+    async def main() -> None:
+        world = CertificateWorld(tmp_path)
+        world.ca.forgets_after_finalize = True
+        await live(world, 0.001)
+        world.ca.forgets_after_finalize = False
+        for order in world.ca.orders.values():
+            order.chain = b"nothing"
+        await live(world, 0.5)
+        assert (await world.certificates.list())[0].state == "good"
+        assert len(world.ca.orders) == 2
+
+    run(main())
+
+
+def test_the_old_record_stays_while_the_old_key_is_served(tmp_path: Path) -> None:
+    async def main() -> None:
+        world = CertificateWorld(tmp_path)
+        world.certificates.start()
+        await asyncio.sleep(60)
+        before = tlsa_value(_digest(world))
+        world.zone.put(tlsa_name(HOST), "TLSA", before, 3600)
+        world.certificates.watch(lambda: False)  # the reload has failed
+        await world.certificates.rollover("main")
+        await asyncio.sleep(DAY)
+        await world.certificates.stop()
+        assert tlsa_value(_digest(world)) != before
+        assert before in world.zone.values(tlsa_name(HOST), "TLSA")
 
     run(main())
 

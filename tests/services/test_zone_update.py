@@ -110,6 +110,15 @@ async def test_what_others_have_put_there_is_told_and_stays(
     assert theirs[1] not in updates.zone.values(DOMAIN, theirs[0])
 
 
+async def test_no_policy_for_mail_that_goes_elsewhere(updates: Updates) -> None:
+    policy = DnsRecord(f"_mta-sts.{DOMAIN}", "TXT", "v=STSv1; id=1", "")
+    updates.zone.put(DOMAIN, "MX", "10 other.test.")
+    steps = await updates.update.run(DOMAIN, [MX, policy])
+    assert [(each.action, each.kind) for each in steps] == [("kept", "MX"), ("kept", "TXT")]
+    assert updates.zone.changes == []
+    assert await updates.run(MX, policy, replaces=True) == ["replace MX", "add MX", "add TXT"]
+
+
 async def test_others_stand_beside_ours(updates: Updates) -> None:
     updates.zone.put(DOMAIN, "TXT", "google-site-verification=x")
     updates.zone.put(DOMAIN, "CAA", '0 issue "other.test"')

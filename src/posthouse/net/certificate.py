@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
@@ -102,7 +103,7 @@ def ensure_self_signed(certificate: Path, key: Path, names: Sequence[str], now: 
     """Make a self-signed certificate for the names unless a usable one is there; True: made.
 
     A certificate that we did not make is never touched; ours is replaced when it expires within RENEW_DAYS or
-    lacks a name. `now` in seconds since the epoch.
+    lacks a name, and keeps its key, which TLSA records may name. `now` in seconds since the epoch.
     """
     wanted = tuple(dict.fromkeys(name.lower() for name in names))
     if certificate.exists() and key.exists():
@@ -115,7 +116,7 @@ def ensure_self_signed(certificate: Path, key: Path, names: Sequence[str], now: 
 
 
 def _write_self_signed(certificate: Path, key: Path, names: tuple[str, ...], now: float) -> None:
-    private = ec.generate_private_key(ec.SECP256R1())  # 0.6 ms a handshake; RSA-2048 costs half as much again
+    private = _key_in(key) or ec.generate_private_key(ec.SECP256R1())  # 0.6 ms a handshake; RSA-2048 half as much again
     start = datetime.datetime.fromtimestamp(now, datetime.UTC) - datetime.timedelta(hours=1)  # clocks differ
     subject = x509.Name(
         [
@@ -144,6 +145,15 @@ def _write_self_signed(certificate: Path, key: Path, names: tuple[str, ...], now
     # The key first: a certificate without its key would look complete after a crash in between.
     _replace(key, secret, 0o600)
     _replace(certificate, built.public_bytes(serialization.Encoding.PEM), 0o644)
+
+
+def _key_in(path: Path) -> ec.EllipticCurvePrivateKey | None:
+    """None where there is none, or none that we would have made."""
+    try:
+        found = serialization.load_pem_private_key(path.read_bytes(), None)
+    except (FileNotFoundError, ValueError, TypeError, UnsupportedAlgorithm):
+        return None
+    return found if isinstance(found, ec.EllipticCurvePrivateKey) else None
 
 
 def _general_name(name: str) -> x509.GeneralName:

@@ -45,13 +45,13 @@ class ChallengeGate:
         setattr(front, HOOK, self._look if self._contexts else None)
 
     def is_challenge(self, tls: ssl.SSLObject) -> bool:
-        """Asked once in a handshake, when its ClientHello has been read."""
+        """Asked when a ClientHello has been read: twice where the client is asked for another one (RFC 8446 §4.1.4)."""
         hello = self._hellos.get(tls)
         return hello is not None and hello.protocols == (ACME_TLS.encode(),)
 
     def answer(self, tls: ssl.SSLObject) -> int | None:
         """The challenge's certificate; an alert for a name without one (RFC 8737 §3)."""
-        name = self._hellos.pop(tls).server_name
+        name = self._hellos[tls].server_name
         context = self._contexts.get(name)
         if context is None:
             return ssl.ALERT_DESCRIPTION_UNRECOGNIZED_NAME

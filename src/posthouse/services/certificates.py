@@ -91,7 +91,7 @@ class Certificates:
         self._log = logger("acme")
 
     def watch(self, installed: Callable[[], object]) -> None:
-        """`installed` is called whenever a new certificate is in its place."""
+        """`installed` is called whenever a new certificate is in its place; False: it is not served yet."""
         self._installed.append(installed)
 
     def start(self) -> None:
@@ -115,7 +115,7 @@ class Certificates:
     async def list(self) -> list[CertificateStatus]:
         now = self._clock.wall()
         by_hand = await self._names_by_hand()
-        found = [await self._standing(plan) for plan in self._plans.values()]
+        found = [await self._workers.run(partial(self._read, plan)) for plan in self._plans.values()]
         return [status_of(each, now, is_by_hand=covers(by_hand, each.plan.names)) for each in found]
 
     def digests(self, host: str) -> KeyDigests:
@@ -206,6 +206,8 @@ class Certificates:
         state = standing.state
         if state.failures and now < state.retry_at <= now + MAX_RETRY_AFTER:  # further ahead: the clock was wrong
             return state.retry_at
+        if standing.next_key is not None and standing.served is not None and standing.may_use_next(now):
+            await self._follow_next(standing)  # what was seen before a long stop may not be so any more
         reason = standing.reason(self._authority, now)
         if reason:
             await self._attempt(standing, reason)
@@ -278,7 +280,7 @@ class Certificates:
         """See whether DNS shows the next key, and since when."""
         plan, state, served = standing.plan, standing.state, standing.served
         sight = None
-        if self._hostname in plan.names and served is not None:
+        if covers(plan.names, [self._hostname]) and served is not None:
             await self._notice.put(self._hostname, served.facts.key_digest, standing.next_digest)
             sight = await self._notice.look(self._hostname, standing.next_digest)
         if sight is None or not sight.is_used or sight.is_shown:
@@ -297,7 +299,7 @@ class Certificates:
             return standing.next_key, True
         if served is not None:
             return served.key, False
-        key = await self._workers.run(self._first_key) if self._hostname in plan.names else None
+        key = await self._workers.run(self._first_key) if covers(plan.names, [self._hostname]) else None
         if key is None or key_kind(key) != plan.key:
             key = await self._new_key(plan)
         await self._workers.run(partial(self._shelf.keep_next_key, plan.name, key))
@@ -377,25 +379,29 @@ class Certificates:
         await self._workers.run(partial(self._shelf.keep_state, plan.name, fresh))
         if uses_next:
             await self._workers.run(partial(self._shelf.drop_next_key, plan.name))
-        for told in self._installed:
-            told()
+        said = [told() for told in self._installed]
         self._log.info("certificate installed", certificate=plan.name, names=list(plan.names), new_key=uses_next)
-        if uses_next and served is not None and self._hostname in plan.names:
+        # While the old key is still served, its record must stay (RFC 7671 §8.1).
+        is_served = not any(each is False for each in said)
+        if is_served and uses_next and served is not None and covers(plan.names, [self._hostname]):
             await self._notice.take_away(self._hostname, key_digest(key), served.facts.key_digest)
 
     # --- what is there ----------------------------------------------------------------------------
 
     async def _standing(self, plan: CertificatePlan) -> Standing:
-        return await self._workers.run(partial(self._read, plan))
+        """For who holds the lock."""
+        return await self._workers.run(partial(self._read, plan, mends=True))
 
-    def _read(self, plan: CertificatePlan) -> Standing:
+    def _read(self, plan: CertificatePlan, *, mends: bool = False) -> Standing:
+        """`mends`: what a crash has left is tidied up; without the lock it may be an installation in progress."""
         state, served = self._shelf.state(plan.name), self._shelf.served(plan.name)
         following = self._shelf.next_key(plan.name)
         if served is not None and following is not None and key_digest(following) == served.facts.key_digest:
             # The server stopped between the new certificate and the forgetting of what led to it.
             state = State(directory=state.directory or self._authority.directory, installed_at=state.installed_at)
-            self._shelf.keep_state(plan.name, state)
-            self._shelf.drop_next_key(plan.name)
+            if mends:
+                self._shelf.keep_state(plan.name, state)
+                self._shelf.drop_next_key(plan.name)
             following = None
         return Standing(plan, state, served, following)
 

@@ -125,6 +125,7 @@ class ZoneUpdate:
             here = [each for each in wanted if (each.name, each.kind) == (name, kind)]
             put = [each for each in ours if (each.name, each.kind) == (name, kind)]
             _compare(change, here, put, found, replaces=replaces)
+        _hold_back(change)
         return change
 
 
@@ -157,6 +158,15 @@ def _compare(
                 change.steps.append(_step("replace", each))
         change.add.append(record)
         change.steps.append(_step("add", record))
+
+
+def _hold_back(change: _Change) -> None:
+    """Our MTA-STS policy names our hosts: where mail goes to others' it would keep it from arriving (RFC 8461 §5)."""
+    held = {f"_mta-sts.{each.name}" for each in change.steps if (each.action, each.kind) == ("kept", "MX")}
+    for record in [each for each in change.add if each.name in held]:
+        change.add.remove(record)
+        change.steps.remove(_step("add", record))
+        change.steps.append(_step("kept", record, "mail for the domain goes elsewhere: its MX first"))
 
 
 def wanted_in_zones(records: Iterable[DnsRecord]) -> list[ZoneRecord]:

@@ -193,7 +193,13 @@ def test_renewal_is_with_a_third_left_or_a_little_before(chance: float) -> None:
 @given(st.floats(0, 1), st.floats(0, 1e9), st.floats(1, 1e9))
 def test_renewal_is_within_the_window(chance: float, start: float, length: float) -> None:
     window = Window(start, start + length)
-    assert window.start <= renewal_at(FACTS, window, chance) <= window.end + 1
+    last = EPOCH + 87 * DAY
+    assert min(window.start, last) <= renewal_at(FACTS, window, chance) <= min(window.end, last) + 1
+
+
+def test_a_window_after_the_end_does_not_put_the_renewal_off() -> None:
+    window = Window(EPOCH + 100 * DAY, EPOCH + 3650 * DAY)
+    assert renewal_at(FACTS, window, 0.5) == EPOCH + 87 * DAY
 
 
 @pytest.mark.parametrize(

@@ -76,7 +76,12 @@ class Issuing:
             order = await self._order_until(order_url, ("valid",), SIGNING_SECONDS)
         if not order.certificate:
             raise AcmeFault("the authority has issued a certificate but does not say where it is")
-        return take_chain(await self._client.certificate(order.certificate), wanted.key, wanted.names)
+        chain = await self._client.certificate(order.certificate)
+        try:
+            return take_chain(chain, wanted.key, wanted.names)
+        except AcmeFault:
+            await self._keep("")  # the order would give the same again, for ever
+            raise
 
     async def _authorize(self, url: str) -> None:
         authorization, _ = await self._client.authorization(url)

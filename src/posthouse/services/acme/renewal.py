@@ -44,9 +44,10 @@ def window_of(info: RenewalInfo) -> Window | None:
 
 def renewal_at(facts: LeafFacts, window: Window | None, chance: float) -> float:
     """`chance`: from 0 to 1, drawn once for a certificate and a window."""
-    if window is not None:
-        return window.start + chance * (window.end - window.start)  # RFC 9773 §4.2: uniform within it
     life = facts.expires_at - facts.issued_at
+    if window is not None:
+        chosen = window.start + chance * (window.end - window.start)  # RFC 9773 §4.2: uniform within it
+        return min(chosen, facts.expires_at - life * SPREAD)  # whatever is suggested: before it ends
     return facts.expires_at - life * (LEFT + SPREAD * chance)
 
 
