@@ -189,7 +189,7 @@ def test_a_server_that_sends_twice_is_found_out(player: Player, monkeypatch: pyt
 @pytest.mark.slow
 def test_a_server_that_tries_again_too_soon_is_found_out(player: Player, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Schedule, "delay", lambda _schedule, _attempts: 40.0)
-    assert problems_of(player, range(20, 40), "seconds after attempt 1")
+    assert problems_of(player, range(25, 40), "seconds after attempt 1")
 
 
 @pytest.mark.slow
