@@ -270,7 +270,7 @@ async def test_dns_update_with_bind(base: Path) -> None:
         [selector] = [each["name"] for each in steps if each["name"].endswith("-rsa._domainkey.house.test")]
         [key] = bind.values(selector, "TXT")
         assert key.startswith('"v=DKIM1; k=rsa; p=')
-        assert bind.values("_submissions._tcp.house.test", "SRV") == ["0 1 465 localhost."]
+        assert bind.values("_submissions._tcp.house.test", "SRV") == [f"0 1 {house.ports['submissions']} localhost."]
         told_or_failed(house, "dns", "house.test", "--update", "--replace")
         assert bind.values("house.test", "MX") == ["10 localhost."]
         again = told_or_failed(house, "dns", "house.test", "--update")
