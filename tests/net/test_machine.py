@@ -211,6 +211,18 @@ def test_reload_of_broken_files_changes_nothing(tmp_path: Path) -> None:
     assert store.context is context
 
 
+def test_a_broken_certificate_keeps_no_other_from_being_renewed(tmp_path: Path) -> None:
+    by_hand, renewed = tmp_path / "hand", tmp_path / "renewed"
+    by_hand.mkdir()
+    renewed.mkdir()
+    files = [make_files(by_hand, "old.example.test"), make_files(renewed, "mail.example.test")]
+    store = CertificateStore(files, HandClock())
+    files[0].certificate.write_text("half")
+    make_files(renewed, "new.example.test")
+    assert not store.refresh(), "not all is taken"
+    assert [each.names for each in store.facts] == [("old.example.test",), ("new.example.test",)]
+
+
 def test_ticket_keys_do_not_get_old(tmp_path: Path) -> None:
     clock = HandClock()
     store = CertificateStore([make_files(tmp_path, "mail.example.test")], clock)

@@ -73,6 +73,7 @@ class FakeAuthority:
         self.posts = 0
         self.looks_per_validation = 0  # polls for which it stays undecided
         self.forgets_after_finalize = False
+        self.wants_proof_of = ""  # instead of the names that were ordered
         self.replaced: set[str] = set()
         self.nonces: set[str] = set()
         self.key = ec.generate_private_key(ec.SECP256R1())
@@ -248,7 +249,7 @@ class FakeAuthority:
             for kind in self.offers
         ]
         said = {
-            "identifier": {"type": "dns", "value": name.removeprefix("*.")},
+            "identifier": {"type": "dns", "value": self.wants_proof_of or name.removeprefix("*.")},
             "status": "pending" if state == "processing" else state,
             "wildcard": name.startswith("*."),
             "challenges": challenges,

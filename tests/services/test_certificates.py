@@ -57,6 +57,19 @@ def test_each_challenge(tmp_path: Path, kind: ChallengeKind) -> None:
     run(main())
 
 
+def test_no_proof_is_given_of_a_name_that_was_not_ordered(tmp_path: Path) -> None:
+    async def main() -> None:
+        world = CertificateWorld(tmp_path)
+        world.ca.wants_proof_of = "other.test"
+        await live(world, 0.1)
+        [status] = await world.certificates.list()
+        assert status.state != "good"
+        assert "other.test: the authority asks for a proof" in status.error
+        assert "challenge" not in world.ca.asked
+
+    run(main())
+
+
 def test_renewals_keep_the_key_and_come_in_time(tmp_path: Path) -> None:
     async def main() -> None:
         world = CertificateWorld(tmp_path)

@@ -70,7 +70,7 @@ class CertificateStore:
         self._gate: ChallengeGate | None = None
         # What each handshake in progress asked for; gone with the connection.
         self._asked: weakref.WeakKeyDictionary[ssl.SSLObject, str] = weakref.WeakKeyDictionary()
-        self._load()
+        self._load({})
 
     @property
     def context(self) -> ssl.SSLContext:
@@ -84,23 +84,25 @@ class CertificateStore:
 
     def reload(self) -> None:
         """Read all files again (SIGHUP). Raises CertificateFault and then goes on with what was there."""
-        self._load()
+        self._load({})
         _log.info("certificates loaded", count=len(self._loaded))
 
     def refresh(self) -> bool:
-        """To be called every minute or so: reload if a file changed or the ticket keys are old; True: done.
+        """To be called every minute or so: reload if a file changed or the ticket keys are old; True: all are taken.
 
-        A file that cannot be used (half written, say) is logged and tried again at the next call.
+        In place of a file that cannot be used (half written, say) what was loaded from it before is served on, so that
+        it keeps no other from being renewed; it is logged, and tried again when it changes.
         """
         is_old = self._clock.monotonic() - self._loaded_at > TICKET_KEY_SECONDS
         if not is_old and self._stamps() == self._seen:
             return False
         try:
-            self.reload()
+            is_whole = self._load({one.files: one for one in self._loaded})
         except CertificateFault as fault:
             _log.warning("certificates not reloaded", reason=str(fault))
             return False
-        return True
+        _log.info("certificates loaded", count=len(self._loaded))
+        return is_whole
 
     def answer_challenges(self, names: Callable[[], Mapping[str, bytes]], asked: Callable[[str], None]) -> None:
         """Answer handshakes that offer acme-tls/1 alone (RFC 8737). `names`: per host name a key and its certificate
@@ -127,10 +129,12 @@ class CertificateStore:
             binding=binding,
         )
 
-    def _load(self) -> None:
+    def _load(self, former: Mapping[CertificateFiles, _Loaded]) -> bool:
+        """`former`: what stays where its files cannot be used; False: some of it does. Raises CertificateFault."""
         seen = self._stamps()
-        loaded = [one for files in self._files if (one := _load_one(files)) is not None]
-        if not loaded:
+        loaded = [one for files in self._files if (one := _load_one(files, former.get(files))) is not None]
+        fresh = [one for one in loaded if one is not former.get(one.files)]
+        if not fresh:
             raise CertificateFault("none of the certificates can be used")
         by_name: dict[str, ssl.SSLContext] = {}
         for one in reversed(loaded):  # of two certificates for a name the first one wins
@@ -153,7 +157,7 @@ class CertificateStore:
 
         # All handshakes begin with one context, so that a ticket of one name's connection is good for resuming
         # with any: OpenSSL keeps the ticket keys where the handshake began.
-        front = _new_context(loaded[0].files)
+        front = _new_context(fresh[0].files)
         front.sni_callback = choose
         if self._gate is not None:
             self._gate.arm(front)
@@ -162,6 +166,7 @@ class CertificateStore:
         self._front = front
         self._seen = seen
         self._loaded_at = self._clock.monotonic()
+        return len(fresh) == len(loaded)
 
     def _stamps(self) -> list[tuple[int, int] | None]:
         return [_stamp(path) for files in self._files for path in (files.certificate, files.key)]
@@ -175,12 +180,15 @@ def _stamp(path: Path) -> tuple[int, int] | None:
     return status.st_mtime_ns, status.st_ino
 
 
-def _load_one(files: CertificateFiles) -> _Loaded | None:
+def _load_one(files: CertificateFiles, former: _Loaded | None) -> _Loaded | None:
     if files.is_optional and not files.certificate.exists():
         return None
     try:
         return _Loaded(files, _new_context(files), read_facts(files.certificate))
     except CertificateFault as fault:
+        if former is not None:
+            _log.error("certificate not usable, the one before it is served on", reason=str(fault))
+            return former
         if not files.is_optional:
             raise
         _log.error("certificate left out", reason=str(fault))

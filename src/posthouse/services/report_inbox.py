@@ -15,7 +15,7 @@ from posthouse.mail.header import scan_header
 from posthouse.mailauth.aggregate import AggregateReport
 from posthouse.mailauth.tls_report import TlsReport
 from posthouse.mailauth.unpacking import ReportFault
-from posthouse.ports import BlobStore, Change, ChangeBus, Clock, Database, StoreFault, Transaction, Workers
+from posthouse.ports import BlobStore, Change, ChangeBus, Clock, Conflict, Database, StoreFault, Transaction, Workers
 from posthouse.services.administration import Administration
 from posthouse.services.incoming import SPOOL_ABOVE
 from posthouse.services.report_addresses import TOPIC
@@ -111,7 +111,9 @@ class ReportInbox:
             report, sender = await self._understood(waiting)
         except ReportFault as fault:
             report, sender, reason = None, "", str(fault)[:MAX_REASON]
-        except (RecursionError, MemoryError, ArithmeticError, LookupError, TypeError, ValueError) as fault:
+        except (StoreFault, Conflict):
+            raise
+        except Exception as fault:
             # A letter must not stand in the way of those behind it, whatever a reader of ours makes of it.
             self._log.exception("a report cannot be read", letter=waiting.letter, reason=repr(fault))
             report, sender, reason = None, "", "a fault of this server; its log has it"

@@ -63,7 +63,7 @@ class Issuing:
         if order.status == "pending":
             # One after the other: records and certificates of one name at a time, and the log tells which one failed.
             for url in order.authorizations:
-                await self._authorize(url)
+                await self._authorize(url, wanted.names)
         order = await self._order_until(order_url, ("ready", "processing", "valid"), VALIDATION_SECONDS)
         if order.status == "ready":
             try:
@@ -83,11 +83,14 @@ class Issuing:
             await self._keep("")  # the order would give the same again, for ever
             raise
 
-    async def _authorize(self, url: str) -> None:
+    async def _authorize(self, url: str, names: Sequence[str]) -> None:
         authorization, _ = await self._client.authorization(url)
         if authorization.status == "valid":  # of an earlier order; authorities keep them for days
             return
         name = authorization.identifier.value.lower()
+        # RFC 8555 §7.1.3: the policy of the authority says of what it wants proof; a domain above one of ours will do.
+        if not any(f".{each}".endswith(f".{name}") for each in names):
+            raise AcmeFault(f"{name}: the authority asks for a proof of a name that was not ordered")
         if authorization.status != "pending":
             raise AcmeFault(f"{name}: the authorization is {authorization.status}{_why(authorization)}")
         challenge = self._pick(authorization, name)
