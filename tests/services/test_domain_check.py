@@ -193,6 +193,24 @@ async def test_dns_that_does_not_answer_is_no_verdict() -> None:
     assert all(level == "warning" for level, _ in wrong if "SPF of" not in _)
 
 
+async def test_one_line_tells_that_dns_answers_nothing() -> None:
+    world = World()
+    records = await world.build()
+    world.dns.broken = {HOST, DOMAIN, *world.dns.text_records, *world.dns.other_records}
+    [(level, text)] = await world.wrong(records)
+    assert level == "warning"
+    assert "no record was compared" in text
+
+
+async def test_the_host_without_an_answer_ends_no_check() -> None:
+    world = World()
+    records = await world.build()
+    world.dns.broken = {HOST}
+    wrong = await world.wrong(records)
+    assert ("warning", f"CNAME {HOST}: DNS does not answer") in [(level, text.split(" (")[0]) for level, text in wrong]
+    assert not [text for _, text in wrong if text.startswith("MX ")], "the domain's own records are compared"
+
+
 async def test_every_record_that_is_missing_is_named_with_its_line() -> None:
     world = World()
     records = await world.build()

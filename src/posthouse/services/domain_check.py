@@ -28,7 +28,7 @@ from posthouse.services.client_settings import HTTPS_PORT
 from posthouse.services.dns_records import DnsRecord, Surroundings
 from posthouse.services.findings import Finding
 from posthouse.services.own_policy import WELL_KNOWN_PATH, policy_host
-from posthouse.services.record_check import MAX_LABELS, QUESTION_SECONDS, RecordCheck, finding
+from posthouse.services.record_check import MAX_LABELS, NO_ANSWER, QUESTION_SECONDS, TRY_AGAIN, RecordCheck, finding
 
 T = TypeVar("T")
 
@@ -54,7 +54,10 @@ class DomainCheck:
 
     async def findings(self, domain: str, records: Sequence[DnsRecord]) -> list[Finding]:
         """In the order of the records; what else there is behind them."""
-        addresses = await self._host_addresses()
+        addresses, silence = await asyncio.gather(self._host_addresses(), self._silence(domain))
+        if addresses is None and silence:  # one line instead of one for each record, and people need not wait for them
+            return [finding("warning", f"DNS does not answer ({silence}): no record was compared", TRY_AGAIN)]
+        addresses = addresses or []
         parts = await asyncio.gather(
             *(self._slot(self._records.check(record)) for record in records),
             self._slot(self._sender(domain, addresses)),
@@ -70,13 +73,24 @@ class DomainCheck:
         async with self._slots:
             return await work
 
-    async def _host_addresses(self) -> list[IPAddress]:
-        """As the world has them. That there are none is told where the host itself is checked."""
+    async def _host_addresses(self) -> list[IPAddress] | None:
+        """As the world has them; None: DNS does not answer. It is told where the host itself is checked."""
         try:
             async with asyncio.timeout(QUESTION_SECONDS):
                 return await self._resolver.addresses(self._around.hostname)
-        except (NameNotFound, ResolverFault, TimeoutError):
+        except NameNotFound:
             return []
+        except (ResolverFault, TimeoutError):
+            return None
+
+    async def _silence(self, domain: str) -> str:
+        """Why DNS does not answer about the domain; "" if it does."""
+        try:
+            async with asyncio.timeout(QUESTION_SECONDS):
+                await self._values(domain, "SOA")
+        except (ResolverFault, TimeoutError) as fault:
+            return str(fault) or NO_ANSWER
+        return ""
 
     # --- SPF ----------------------------------------------------------------------------------------
 
@@ -100,7 +114,11 @@ class DomainCheck:
     async def _host_alias(self) -> list[Finding]:
         """RFC 2181 §10.3: an MX record must not lead to an alias."""
         name = self._around.hostname
-        found = await self._values(name, "CNAME")
+        try:
+            async with asyncio.timeout(QUESTION_SECONDS):
+                found = await self._values(name, "CNAME")
+        except (ResolverFault, TimeoutError) as fault:
+            return [finding("warning", f"CNAME {name}: DNS does not answer ({str(fault) or NO_ANSWER})", TRY_AGAIN)]
         if not found:
             return []
         text = f"{name} is an alias of {found[0]}, and MX records must not lead to an alias"
@@ -148,7 +166,7 @@ class DomainCheck:
                 found = [" ".join(value.lower().split()) for value in await self._values(name, "TLSA")]
                 zone = await self._signed_zone(self._around.hostname)
         except (ResolverFault, TimeoutError) as fault:
-            return [finding("warning", f"TLSA {name}: DNS does not answer ({fault})", "try again later")]
+            return [finding("warning", f"TLSA {name}: DNS does not answer ({str(fault) or NO_ANSWER})", TRY_AGAIN)]
         if not found:
             if zone is None:
                 return [
@@ -260,7 +278,7 @@ def _spf(name: str, address: IPAddress, verdict: SpfVerdict) -> Finding:
         case SpfResult.PASS:
             return finding("ok", said)
         case SpfResult.TEMPERROR:
-            return finding("warning", f"{said} ({verdict.reason})", "try again later")
+            return finding("warning", f"{said} ({verdict.reason})", TRY_AGAIN)
         case SpfResult.NONE:
             # Told beside the record, with what is to be added.
             return finding("warning", said, "add the record that `posthouse dns` prints")

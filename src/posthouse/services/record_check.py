@@ -17,6 +17,8 @@ from posthouse.services.findings import Finding
 
 AREA = "dns"
 QUESTION_SECONDS = 15.0  # for all questions about one record
+NO_ANSWER = "no answer in time"
+TRY_AGAIN = "try again later"
 MAX_LABELS = 127  # RFC 1035 §2.3.4: of one name
 
 
@@ -36,8 +38,8 @@ class RecordCheck:
             async with asyncio.timeout(QUESTION_SECONDS):
                 return await self._check(record)
         except (ResolverFault, TimeoutError) as fault:
-            said = str(fault) or "no answer in time"
-            return [finding("warning", f"{_what(record)}: DNS does not answer ({said})", "try again later")]
+            said = str(fault) or NO_ANSWER
+            return [finding("warning", f"{_what(record)}: DNS does not answer ({said})", TRY_AGAIN)]
 
     async def _check(self, record: DnsRecord) -> list[Finding]:
         match record.kind:
