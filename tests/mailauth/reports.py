@@ -81,8 +81,8 @@ def _letter(sender: str, domain: str, document: bytes, ident: str) -> ReportLett
     )
 
 
-def dmarc_letter_of(domain: str, sender: str) -> bytes:
-    report = aggregate(domain)
+def dmarc_letter_of(domain: str, sender: str, report_id: str = "2027-01-15_x@reporter.test") -> bytes:
+    report = aggregate(domain, report_id)
     return dmarc_letter(_letter(sender, domain, aggregate_writer.render(report), report.report_id), "1@reporter.test")
 
 

@@ -205,6 +205,27 @@ def test_a_record_asks_for_few_reports() -> None:
     assert len(targets_of([b"v=TLSRPTv1; rua=" + uris])) == MAX_URIS
 
 
+@pytest.mark.parametrize(
+    "host",
+    [
+        "192.0.2.1",
+        "[::1]",
+        "[2001:db8::1]:443",
+        "127.1",
+        "0x7f.1",
+        "2130706433",
+        "localhost",
+        "a.0x7f",
+        "a..b",
+        "-.test",
+    ],
+)
+def test_reports_go_to_names_alone(host: str) -> None:
+    """A number, however it is written, may be a machine of our own network."""
+    assert parse_target(f"https://{host}/x") is None
+    assert parse_target("https://reports.example:8443/x") == "https://reports.example:8443/x"
+
+
 @given(st.text(max_size=60))
 def test_any_uri_is_a_target_or_none(text: str) -> None:
     for uri in (text, f"mailto:{text}", f"https://{text}"):

@@ -6,6 +6,7 @@ from __future__ import annotations
 import asyncio
 import ipaddress
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -18,7 +19,7 @@ from posthouse.mailauth.dmarc_record import DmarcRecord, parse_record
 from posthouse.mailauth.iprev import IprevResult, IprevVerdict
 from posthouse.mailauth.spf import SpfResult, SpfVerdict
 from posthouse.outcome import DNS_FAULT, NOT_AUTHORIZED, Refusal
-from posthouse.ports import StoreFault
+from posthouse.ports import Conflict, StoreFault, Transaction
 from posthouse.services import dmarc_tally
 from posthouse.services.disposition import Action, Decision
 from posthouse.services.dmarc_facts import facts_of, policy_said
@@ -236,6 +237,26 @@ async def test_a_store_that_fails_loses_nothing(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(world.database, "write", write)
     await world.tally.close()
     assert [each.count for each in await world.counted()] == [2]
+
+
+async def test_counts_that_the_store_never_takes_hold_up_no_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    world = World()
+    monkeypatch.setattr(dmarc_tally, "PAGE", 1)
+    for name in ("a.test", "odd.test", "z.test"):
+        world.count(replace(passed(), author=name, policy_domain=name))
+    add = dmarc_counts.add
+
+    def picky(tx: Transaction, day: int, domain: str, *rest: Any) -> None:
+        if domain == "odd.test":
+            raise Conflict("a rule of the schema")
+        add(tx, day, domain, *rest)
+
+    monkeypatch.setattr(dmarc_counts, "add", picky)
+    await world.tally.flush()
+    assert world.tally._waiting == {}
+    await world.tally.close()
+    days = await world.database.read(lambda reader: dmarc_counts.days(reader, world.day + 1, (-1, ""), 100))
+    assert days == [(world.day, "a.test"), (world.day, "z.test")]
 
 
 async def test_memory_and_rows_have_bounds(monkeypatch: pytest.MonkeyPatch) -> None:

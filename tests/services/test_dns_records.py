@@ -4,15 +4,19 @@
 from __future__ import annotations
 
 import ipaddress
+from dataclasses import replace
 from typing import Any
 
 import dns.rdata
 import dns.rdataclass
 import dns.zone
+import pytest
 
 from posthouse.config import Listen
 from posthouse.services.client_settings import offer_of
-from posthouse.services.dns_records import DnsRecord, Surroundings, wanted_records, zone_text
+from posthouse.services.dns_records import DnsRecord, Senders, Surroundings, wanted_records, zone_text
+from posthouse.services.other_senders import other_senders
+from tests.fakes import FakeResolver
 from tests.services.domain_world import ADDRESS, DIGEST, DOMAIN, HOST, Keys, around
 
 
@@ -38,12 +42,12 @@ async def test_every_record() -> None:
         f'{DOMAIN}. TXT "v=spf1 mx -all"',
         f'{HOST}. TXT "v=spf1 a -all"',
         f's._domainkey.{DOMAIN}. TXT "v=DKIM1; k=rsa; p={key[:237]}" "{key[237:]}"',
-        f'_dmarc.{DOMAIN}. TXT "v=DMARC1; p=quarantine; rua=mailto:postmaster@{DOMAIN}"',
+        f'_dmarc.{DOMAIN}. TXT "v=DMARC1; p=quarantine; aspf=s; rua=mailto:postmaster@{DOMAIN}"',
         f'_mta-sts.{DOMAIN}. TXT "v=STSv1; id={policy.id};"',
         f"mta-sts.{DOMAIN}. CNAME {HOST}.",
         f'_smtp._tls.{DOMAIN}. TXT "v=TLSRPTv1; rua=mailto:postmaster@{DOMAIN}"',
         f"_25._tcp.{HOST}. TLSA 3 1 1 {DIGEST.hex()}",
-        f'{DOMAIN}. CAA 0 issue "ca.test"',
+        f'{HOST}. CAA 0 issue "ca.test"',
         f"_imaps._tcp.{DOMAIN}. SRV 0 1 993 {HOST}.",
         f"_imap._tcp.{DOMAIN}. SRV 0 0 0 .",
         f"_pop3s._tcp.{DOMAIN}. SRV 10 1 995 {HOST}.",
@@ -82,7 +86,7 @@ async def test_a_host_elsewhere_has_records_in_its_own_zone() -> None:
     own, _, others = text.partition("; In other zones:\n")
     assert f"_25._tcp.{HOST}." in others
     assert f'{HOST}. 3600 IN CAA 0 issue "ca.test"' in others
-    assert 'bob.test. 3600 IN CAA 0 issue "ca.test"' in own
+    assert " CAA " not in own, "other servers of the domain have certificates from whom they like"
     for line in own.splitlines():
         assert not line or line.startswith(";") or line.split(". ")[0].endswith("bob.test")
 
@@ -91,6 +95,57 @@ async def test_reports_that_go_elsewhere_must_be_let_in_there() -> None:
     found = lines(await records(report_address="reports@bob.test"))
     assert f'{DOMAIN}._report._dmarc.bob.test. TXT "v=DMARC1"' in found
     assert f'_smtp._tls.{DOMAIN}. TXT "v=TLSRPTv1; rua=mailto:reports@bob.test"' in found
+
+
+async def test_where_others_send_too_reports_come_first() -> None:
+    """A policy would hit the newsletter service that nobody here has heard of."""
+    senders = Senders("include:news.test")
+    [record] = [each for each in await records(senders=senders) if each.name == f"_dmarc.{DOMAIN}"]
+    assert record.value == f"v=DMARC1; p=none; rua=mailto:postmaster@{DOMAIN}"
+    assert "include:news.test" in record.why
+    [record] = [
+        each for each in await records(senders=replace(senders, are_judged=True)) if each.name == f"_dmarc.{DOMAIN}"
+    ]
+    assert record.value == f"v=DMARC1; p=quarantine; rua=mailto:postmaster@{DOMAIN}", "theirs may pass by relaxed SPF"
+
+
+@pytest.mark.parametrize(
+    ("spf", "other"),
+    [
+        ("", ""),
+        ("something else", ""),
+        ("v=spf1 mx -all", ""),
+        (f"v=spf1 a mx a:{HOST} ip4:{ADDRESS} ip4:{ADDRESS}/32 ~all", ""),
+        (f"v=spf1 +MX:{HOST.upper()} -all", ""),
+        ("v=spf1 mx ip6:2606:4700::1 -all", ""),
+        ("v=spf1 mx -include:bad.test ?ip4:192.0.2.9 -all", ""),
+        ("v=spf1 mx include:news.test ~all", "include:news.test"),
+        ("v=spf1 mx a:www.alice.test -all", "a:www.alice.test"),
+        ("v=spf1 mx ip4:192.0.2.7 -all", "ip4:192.0.2.7"),
+        (f"v=spf1 mx ip4:{ADDRESS}/24 -all", f"ip4:{ADDRESS}/24"),
+        ("v=spf1 redirect=_spf.host.test", "redirect=_spf.host.test"),
+        ("v=spf1 mx a/24 -all", "a/24"),
+        ("v=spf1 exists:%{i}.list.test -all", "exists:%{i}.list.test"),
+        ("v=spf1 mx ip4:nonsense exp=why.test -all", ""),
+    ],
+)
+async def test_who_else_sends_stands_in_spf(spf: str, other: str) -> None:
+    dns = FakeResolver()
+    dns.host(HOST, ADDRESS)
+    if spf:
+        dns.text(DOMAIN, spf.encode())
+    surroundings = around(addresses=(ipaddress.ip_address("2606:4700::1"),))
+    assert await other_senders(dns, DOMAIN, surroundings) == Senders(other)
+    for policy, are_judged in (("p=none", False), ("p=reject", True), ("oops", False), ("rua=mailto:a@b.test", False)):
+        dns.text(f"_dmarc.{DOMAIN}", f"v=DMARC1; {policy}".encode())
+        assert await other_senders(dns, DOMAIN, surroundings) == Senders(other, are_judged=bool(other) and are_judged)
+
+
+async def test_dns_that_does_not_answer_knows_no_other_senders() -> None:
+    dns = FakeResolver()
+    dns.text(DOMAIN, b"v=spf1 include:news.test -all")
+    dns.broken.add(f"_dmarc.{DOMAIN}")
+    assert await other_senders(dns, DOMAIN, around()) == Senders()
 
 
 async def test_a_smart_host_must_pass_spf() -> None:

@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from posthouse.ports import WebFault, WebReply
+from posthouse.services.dns_records import Senders
 from tests.services.domain_world import ADDRESS, DIGEST, DOMAIN, HOST, World, around
 
 POLICY = f"https://mta-sts.{DOMAIN}/.well-known/mta-sts.txt"
@@ -96,12 +97,12 @@ WRONG = {
         "not offered",
     ),
     "an alias as exchanger": (other(HOST, "CNAME", "host.bob.test."), "error", "must not lead to an alias"),
-    "another authority": (other(DOMAIN, "CAA", '0 issue "other.test"'), "error", "lets other.test issue"),
-    "no authority": (other(DOMAIN, "CAA", '0 issue ";"'), "error", "lets nobody issue"),
+    "another authority": (other(HOST, "CAA", '0 issue "other.test"'), "error", "lets other.test issue"),
+    "no authority": (other(HOST, "CAA", '0 issue ";"'), "error", "lets nobody issue"),
     "authorities for wildcards alone": (
-        other(DOMAIN, "CAA", '0 issuewild ";"'),
+        other(HOST, "CAA", '0 issuewild ";"'),
         "warning",
-        "CAA alice.test is missing",
+        "CAA mail.alice.test is missing",
     ),
     "TLSA of another key": (other(TLSA, "TLSA", "3 1 1 " + "00" * 32), "error", "do not deliver"),
     "TLSA of an authority": (other(TLSA, "TLSA", "2 1 1 " + "00" * 32), "warning", "does not name the key"),
@@ -132,7 +133,7 @@ FINE = {
     "another weight": other("_imaps._tcp.alice.test", "SRV", "5 7 993 MAIL.alice.test."),
     "what is not offered is not said": without_names("_imap._tcp.alice.test", "_pop3._tcp.alice.test"),
     "more than one TLSA": other(TLSA, "TLSA", "3 1 1 " + "00" * 32, "3 1 1 " + DIGEST.hex().upper()),
-    "more than one authority": other(DOMAIN, "CAA", '0 issue "a.test"', '0 issue "CA.test; policy=x"', '0 iodef "m"'),
+    "more than one authority": other(HOST, "CAA", '0 issue "a.test"', '0 issue "CA.test; policy=x"', '0 iodef "m"'),
 }
 
 
@@ -143,6 +144,25 @@ async def test_there_is_more_than_one_way_to_say_it(name: str) -> None:
     world.sign()
     FINE[name](world)
     assert await world.wrong(records) == []
+
+
+async def test_a_missing_policy_begins_with_reports_where_others_send() -> None:
+    world = World(around(senders=Senders("include:news.test")))
+    records = await world.build()
+    without_names("_dmarc.alice.test")(world)
+    [found] = [each for each in await world.findings(records) if "_dmarc" in each.text]
+    assert "include:news.test" in found.remedy
+    assert "p=none; rua" in found.remedy
+
+
+async def test_authorities_of_the_whole_domain_count_where_the_host_has_none() -> None:
+    """RFC 8659 §3."""
+    world = World(around(authorities=("ca.test",)))
+    records = await world.build()
+    without_names(HOST)(world)
+    world.dns.host(HOST, ADDRESS)
+    world.dns.record(DOMAIN, "CAA", '0 issue "other.test"')
+    assert any("CAA alice.test lets other.test" in text for _, text in await world.wrong(records))
 
 
 async def test_addresses_instead_of_aliases() -> None:

@@ -124,11 +124,11 @@ async def test_without_a_signature_no_tls_report_goes_by_mail() -> None:
             day=DAY,
         )
     )
-    signed = await TlsReporting(database, dns).draft(DAY, "far.test", SENDER)
+    signed = await TlsReporting(database, dns, InlineWorkers()).draft(DAY, "far.test", SENDER)
     assert [str(each) for each in signed.addresses] == ["tls@far.test"], "none by number: it may be in our own network"
     unsigned = Sender(SENDER.address, "Here", is_signed=False)
-    draft = await TlsReporting(database, dns).draft(DAY, "far.test", unsigned)
+    draft = await TlsReporting(database, dns, InlineWorkers()).draft(DAY, "far.test", unsigned)
     assert (draft.addresses, draft.urls) == ((), ("https://far.test/",))
     assert "no DKIM key" in draft.refused[0][1]
-    excluded = await TlsReporting(database, dns, exclude=["far.test"]).draft(DAY, "far.test", SENDER)
+    excluded = await TlsReporting(database, dns, InlineWorkers(), exclude=["far.test"]).draft(DAY, "far.test", SENDER)
     assert excluded.skipped == "a setting excludes the domain"

@@ -5,16 +5,18 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from posthouse.mail.address import parse_address
-from posthouse.ports import ResolverFault, StoreFault, Transaction
+from posthouse.ports import Conflict, ResolverFault, StoreFault, Transaction
+from posthouse.services import reporting
 from posthouse.services.dmarc_tally import DmarcTally
 from posthouse.services.report_draft import DAY, Draft, Sender, report_id
 from posthouse.services.report_post import NotTakenError
-from posthouse.services.reporting import FIRST_DELAY, LAST_DELAY, RETRY_FOR, Reporting
+from posthouse.services.reporting import FIRST_DELAY, LAST_DELAY, MAX_SILENT, RETRY_FOR, Reporting
 from posthouse.store import reports_received, reports_sent
 from posthouse.store.reports_received import ReceivedReport
 from posthouse.store.reports_sent import SentReport
@@ -168,6 +170,70 @@ async def test_it_is_given_up_after_a_day() -> None:
     assert run_.waiting == 0
 
 
+async def test_counts_that_cannot_be_removed_stop_no_other_report() -> None:
+    clock = SetClock()
+    world = World(clock, (TODAY - 1, "odd.test"), (TODAY - 1, "z.test"))
+    world.counts.faults = {"odd.test": KeyError("a fault of ours")}
+
+    async def drop(draft: Draft) -> None:
+        raise Conflict("a rule of the schema")
+
+    world.post.drop = drop  # type: ignore[method-assign]
+    clock.now = world.reporting.due_at(TODAY) + RETRY_FOR + 1
+    run_ = await world.reporting.send()
+    assert [each.domain for each in run_.sent] == ["z.test"]
+    assert run_.waiting == 0
+
+
+def test_a_run_that_fails_is_tried_again_with_pauses() -> None:
+    runs = 0
+
+    async def main(world: World) -> None:
+        async def flush() -> None:
+            nonlocal runs
+            runs += 1
+            raise Conflict("again and again")
+
+        world.reporting._tally.flush = flush  # type: ignore[method-assign]
+        await asyncio.sleep(2 * DAY)
+
+    in_virtual_time(main, (TODAY - 1, "a.test"))
+    assert 8 <= runs <= 20, "a few times a day"
+
+
+def test_silent_servers_of_one_organization_do_not_hold_up_the_others() -> None:
+    """Each silence may take as long as a resolver or a web server is waited for."""
+    made_up = [f"x{number:03}.liar.test" for number in range(100)]
+    good = [f"{name}.test" for name in "abcz"]
+
+    async def main(world: World) -> None:
+        plain = world.counts.draft
+
+        async def slow(day: int, domain: str, sender: Sender) -> Draft:
+            await asyncio.sleep(600.0 if domain in made_up else 0.0)
+            return await plain(day, domain, sender)
+
+        world.counts.draft = slow  # type: ignore[method-assign]
+        world.counts.faults = dict.fromkeys(made_up, ResolverFault("no answer"))
+        await asyncio.sleep(4 * DAY)
+
+    world = in_virtual_time(main, *((TODAY - 1, name) for name in (*made_up, *good)))
+    told = {domain: at - EPOCH for domain, _, at in world.post.posted}
+    for name in good:
+        assert told[name] < 60 + MAX_SILENT * 600 + 60, "after three silences at most"
+    assert world.counts.entries == set(), "the others are given up in the end"
+
+
+async def test_a_domain_beside_silent_ones_comes_later_in_the_same_run() -> None:
+    """Other domains of a country (co.uk) share two labels with the silent ones."""
+    made_up = [f"x{number}.co.test" for number in range(MAX_SILENT + 1)]
+    world = World(SetClock(), *((TODAY - 1, name) for name in (*made_up, "yy.co.test", "z.test")))
+    world.counts.faults = dict.fromkeys(made_up, ResolverFault("no answer"))
+    run_ = await world.reporting.send()
+    assert [each.domain for each in run_.sent] == ["z.test", "yy.co.test"]
+    assert run_.waiting == len(made_up)
+
+
 async def test_a_domain_that_does_not_ask_leaves_no_trace() -> None:
     world = World(SetClock(), (TODAY - 1, "a.test"))
     world.counts.silent = {"a.test"}
@@ -186,6 +252,18 @@ async def test_a_preview_changes_nothing() -> None:
     ]
     assert len(world.counts.entries) == 3
     assert world.post.posted == []
+
+
+async def test_a_preview_holds_no_more_than_fits_into_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reporting, "MAX_PREVIEW_TEXT", 250)
+    world = World(SetClock(), *((TODAY - 1, f"{name}.test") for name in "abcdef"))
+    plain = world.counts.draft
+
+    async def draft(day: int, domain: str, sender: Sender) -> Draft:
+        return replace(await plain(day, domain, sender), text=b"x" * 80, document=b"y" * 20)
+
+    world.counts.draft = draft  # type: ignore[method-assign]
+    assert len(await world.reporting.preview()) == 3
 
 
 async def test_old_reports_are_forgotten() -> None:

@@ -9,7 +9,8 @@ import pytest
 
 from posthouse.mailauth.tls_report import _count
 from posthouse.ports import Transaction
-from posthouse.store import reports_received, reports_sent, tls_days
+from posthouse.store import history, reports_received, reports_sent, tls_days
+from posthouse.store.queue_rows import Attempt
 from posthouse.store.reports_received import ReceivedReport, Source
 from posthouse.store.reports_sent import SentReport
 from tests.store.plain_database import PlainDatabase
@@ -29,6 +30,7 @@ async def test_a_report_is_kept_once() -> None:
     assert await keep(database, REPORT, SOURCES) == ""
     assert await keep(database, replace(REPORT, letter=8), SOURCES) == "it has come before"
     assert await keep(database, replace(REPORT, organization="Other"), SOURCES) == ""
+    assert await keep(database, replace(REPORT, sender="other.test", domain="else.test"), SOURCES) == ""
     found = await database.read(lambda reader: reports_received.listed(reader, domain="bob.test", page=10))
     assert [each.organization for each in found] == ["Other", "Reporter"]
     assert replace(found[1], id=0) == replace(REPORT, sources=2)
@@ -60,7 +62,6 @@ async def test_sources_are_added_up() -> None:
 
 async def test_what_a_report_and_a_day_can_take_has_a_bound(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(reports_received, "MAX_SOURCES", 5)
-    monkeypatch.setattr(reports_received, "MAX_ROWS_PER_DAY", 8)
     database = PlainDatabase()
     many = [Source(f"192.0.2.{number}", number % 2 == 0, number, {}) for number in range(1, 11)]
     assert await keep(database, REPORT, many) == ""
@@ -73,8 +74,51 @@ async def test_what_a_report_and_a_day_can_take_has_a_bound(monkeypatch: pytest.
         ("", True, 2 + 4 + 6),
         ("", False, 1 + 3 + 5 + 7),
     ]
-    assert "too many" in await keep(database, replace(REPORT, report_id="2"), many)
-    assert await keep(database, replace(REPORT, report_id="2", at=REPORT.at + 86_400), many) == ""
+
+
+async def test_nobody_takes_the_name_of_anothers_report() -> None:
+    """Organization and report_id are what the writer says; the sender is who was authenticated."""
+    database = PlainDatabase()
+    squatter = replace(REPORT, sender="liar.test", passed=0)
+    assert await keep(database, squatter, []) == ""
+    assert await keep(database, REPORT, SOURCES) == ""
+    assert await keep(database, squatter, []) == "it has come before"
+
+
+async def test_a_day_of_strangers_has_a_bound(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever domains of ours, or below ours, they write about; also with reports that have no source at all."""
+    monkeypatch.setattr(reports_received, "MAX_ROWS_PER_SENDER", 40)
+    monkeypatch.setattr(reports_received, "MAX_ROWS_PER_DAY", 80)
+    database = PlainDatabase()
+
+    async def send(number: int, sender: str) -> str:
+        at = REPORT.at + number
+        crowded = await database.read(lambda reader: reports_received.crowded(reader, sender, at))
+        if crowded:
+            return crowded
+        report = replace(REPORT, report_id=str(number), domain=f"x{number}.bob.test", sender=sender, at=at)
+        return await keep(database, report, [])
+
+    told = [await send(number, f"x{number}.liar.test") for number in range(10)]
+    assert told == [""] * 4 + ["too many reports came from liar.test within a day"] * 6
+    assert await send(20, "notliar.test") == "", "another one, whose name ends alike"
+    told = [await send(number, "") for number in range(30, 40)]
+    assert told[:3] == [""] * 3
+    assert set(told[4:]) == {"too many reports came within a day"}
+    assert await send(86_500, "x.liar.test") == "", "the next day"
+
+
+async def test_all_reports_together_have_a_bound(monkeypatch: pytest.MonkeyPatch) -> None:
+    database = PlainDatabase()
+    for number in range(6):
+        assert await keep(database, replace(REPORT, report_id=str(number)), SOURCES) == ""
+    assert await database.read(reports_received.surplus) == 0
+    monkeypatch.setattr(reports_received, "MAX_ROWS", 3 * (2 + reports_received.REPORT_ROWS))
+    surplus = await database.read(reports_received.surplus)
+    assert await database.write(lambda tx: reports_received.purge(tx, 0.0, surplus)) == 3
+    found = await database.read(lambda reader: reports_received.listed(reader, page=10))
+    assert [each.report_id for each in found] == ["5", "4", "3"], "the oldest are forgotten"
+    assert await database.read(reports_received.surplus) == 0
 
 
 async def test_letters_that_cannot_be_read_are_remembered_for_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -96,7 +140,9 @@ async def test_a_letter_waits_once_and_its_content_may_be_gone() -> None:
 
     await database.write(unit)
     (waiting,) = await database.read(lambda reader: reports_received.waiting(reader, 10))
-    assert (waiting.letter, waiting.at, waiting.location) == (1, 5.0, None)
+    assert (waiting.letter, waiting.at, waiting.tries, waiting.location) == (1, 5.0, 0, None)
+    await database.write(lambda tx: reports_received.begin(tx, 1))
+    assert [each.tries for each in await database.read(lambda reader: reports_received.waiting(reader, 10))] == [1]
     await database.write(lambda tx: reports_received.done(tx, 1))
     assert await database.read(lambda reader: reports_received.waiting(reader, 10)) == []
 
@@ -115,9 +161,40 @@ async def test_sent_reports() -> None:
     assert [each.target for each in found] == ["https://b.test/", "r@b.test"]
     assert await database.read(lambda reader: reports_sent.reports_about(reader, "tls", "a.test", 3)) == 1
     assert await database.read(lambda reader: reports_sent.reports_about(reader, "dmarc", "a.test", 3)) == 0
-    count = await database.read(lambda reader: reports_sent.posted_to(reader, "tls", "b.test", 259_200, 345_600))
-    assert count == 2
-    assert await database.read(lambda reader: reports_sent.posted_to(reader, "tls", "b.test", 0, 259_200)) == 0
+
+
+async def test_tries_of_sent_reports_are_counted() -> None:
+    """In the days in which they happened; one that left no attempt was tried once."""
+    database = PlainDatabase()
+    sent = SentReport(0, "tls", "a.test", 3, "id", 100.0, "r@b.test", "b.test", 9, "posted", "", 1, 5)
+
+    def unit(tx: Transaction) -> None:
+        reports_sent.record(tx, sent)
+        reports_sent.record(tx, replace(sent, letter=10, at=200.0))
+        reports_sent.record(tx, replace(sent, letter=11, target_domain="c.test"))
+        reports_sent.record(tx, replace(sent, letter=12, kind="dmarc"))
+        reports_sent.record(tx, replace(sent, letter=None, result="taken"))
+        for letter, at in (
+            (9, 150.0),
+            (9, 180.0),
+            (9, 86_500.0),
+            (10, 86_600.0),
+            (11, 150.0),
+            (12, 150.0),
+            (77, 160.0),
+        ):
+            history.insert_attempt(tx, Attempt(letter, "b.test", at, "mx.b.test", "192.0.2.1", "", ()))
+
+    await database.write(unit)
+
+    async def tries(domain: str, begin: float, end: float) -> int:
+        return await database.read(lambda reader: reports_sent.tries_of(reader, "tls", domain, begin, end))
+
+    assert await tries("b.test", 0, 86_400) == 2
+    assert await tries("b.test", 190, 86_400) == 1, "posted and not tried, as far as is known"
+    assert await tries("b.test", 86_400, 172_800) == 2, "put off until the next day"
+    assert await tries("c.test", 0, 86_400) == 1
+    assert await tries("d.test", 0, 86_400) == 0
 
 
 async def test_tls_results_come_by_day_and_domain() -> None:

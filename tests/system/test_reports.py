@@ -7,6 +7,8 @@ import base64
 import gzip
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
+from itertools import cycle
 from typing import Any
 
 import pytest
@@ -20,8 +22,12 @@ from posthouse.mailauth.aggregate_reader import MAX_XML, read_aggregate
 from posthouse.mailauth.dkim_verify import DkimCheck
 from posthouse.mailauth.tls_report import read_tls_report
 from posthouse.net.clock import SystemClock
-from posthouse.ports import BlobLocation, Transaction, WebFault, WebReply
+from posthouse.ports import BlobLocation, Conflict, StoreFault, Transaction, WebFault, WebReply
 from posthouse.services.report_draft import DAY
+from posthouse.services.report_inbox import MAX_TRIES
+from posthouse.store import reports_received
+from posthouse.store.history import insert_attempt
+from posthouse.store.queue_rows import Attempt
 from tests.fakes import FakeResolver
 from tests.mailauth.reports import dmarc_letter_of, tls_letter_of
 from tests.mailauth.sender import compose, publish, signed
@@ -220,18 +226,23 @@ async def test_two_servers_do_not_report_about_each_others_reports(place: Callab
     assert await here.desk.sent() == []
 
 
-def tls_results(domain: str, day: int, rows: list[tuple[str, int]]) -> Callable[[Transaction], None]:
+def tls_results(
+    domain: str, day: int, rows: list[tuple[str, int]], hosts: tuple[str, ...] = ("mx.far.test",)
+) -> Callable[[Transaction], None]:
+    """`hosts`: in turns."""
+
     def unit(tx: Transaction) -> None:
-        for result, count in rows:
+        for (result, count), host in zip(rows, cycle(hosts), strict=False):
             tx.run(
                 "INSERT INTO tls_result (day, policy_domain, policy_type, policy_text, mx_patterns, result, sending_ip,"
                 " receiving_mx, receiving_helo, receiving_ip, reason, count) VALUES (:day, :domain, 'sts', :text, :mx,"
-                " :result, '192.0.2.1', 'mx.far.test', '', '192.0.2.9', '', :count)",
+                " :result, '192.0.2.1', :host, '', '192.0.2.9', '', :count)",
                 day=day,
                 domain=domain,
                 text="version: STSv1\nmode: enforce\nmx: *.far.test",
                 mx="*.far.test",
                 result=result,
+                host=host if result else "",
                 count=count,
             )
 
@@ -303,6 +314,35 @@ async def test_sessions_that_carried_tls_reports_are_no_reason_for_another(place
     here.tomorrow()
     assert (await here.desk.send()).sent == ()
     assert len(await here.queued_letters()) == 1
+
+
+async def test_a_report_that_was_put_off_or_failed_at_two_hosts_is_no_reason_for_another(
+    place: Callable[..., Any],
+) -> None:
+    """RFC 8460 §3: its sessions SHOULD NOT be told. Else a host that puts off, or one without a good certificate, would
+    hear every day of the report of the day before."""
+    here = await place()
+    database, day = here.post.house.database, int(NOON // DAY)
+    here.dns.text("_smtp._tls.far.test", b"v=TLSRPTv1; rua=mailto:tls@far.test")
+    await database.write(tls_results("far.test", day, [("", 5)]))
+    here.tomorrow()
+    [sent] = (await here.desk.send()).sent
+    [row] = [each.report for each in await here.desk.sent()]
+    assert row.report_id == sent.report_id
+    at = here.clock.wall()
+
+    def tried(tx: Transaction) -> None:
+        for _ in range(2):
+            insert_attempt(tx, Attempt(row.letter, "far.test", at, "mx.far.test", "192.0.2.1", "", ()))
+
+    await database.write(tried)
+    results = [("", 1), ("certificate-expired", 2), ("starttls-not-supported", 1)]
+    await database.write(tls_results("far.test", day + 1, results, hosts=("mx1.far.test", "mx2.far.test")))
+    here.tomorrow()
+    assert (await here.desk.send()).sent == ()
+    await database.write(tls_results("far.test", day + 2, [("certificate-expired", 1)]))
+    here.tomorrow()
+    assert len((await here.desk.send()).sent) == 1, "not a report's"
 
 
 # --- letters of others ----------------------------------------------------------------------------
@@ -381,6 +421,85 @@ async def test_what_waits_when_the_server_stops_is_read_at_its_next_start(
 
 async def _nothing(_: Post) -> None:
     return None
+
+
+async def test_a_letter_that_ends_the_server_is_put_aside(place: Callable[..., Any]) -> None:
+    """It would be read again at each start, and end each of them."""
+    there = await place()
+    house = there.post.house
+    await house.reports.inbox.stop()
+    publish(there.dns, "reporter.test", spf=HERE)
+    letters = [dmarc_letter_of("bob.test", "postmaster@reporter.test", report_id=f"{n}@r.test") for n in range(2)]
+    await there.hear(letters[0], "postmaster@bob.test", sender="r@reporter.test")
+    [waiting] = await house.database.read(lambda reader: reports_received.waiting(reader, 10))
+    for _ in range(MAX_TRIES):
+        await house.database.write(partial(reports_received.begin, letter=waiting.letter))
+    await there.hear(letters[1], "postmaster@bob.test", sender="r@reporter.test")
+    assert await unread(there) == [f"the server has ended {MAX_TRIES} times while it read this letter"]
+    assert [each.report_id for each in await there.desk.received()] == ["1@r.test"], "those behind it are read"
+
+
+async def test_a_disk_that_is_full_for_long_puts_no_report_aside(
+    place: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    there = await place()
+    house = there.post.house
+    await house.reports.inbox.stop()
+    publish(there.dns, "reporter.test", spf=HERE)
+    letter = dmarc_letter_of("bob.test", "postmaster@reporter.test")
+    await there.hear(letter, "postmaster@bob.test", sender="r@reporter.test")
+
+    def full(*_: object) -> str:
+        raise StoreFault("no room", is_full=True)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(reports_received, "keep", full)
+        for _ in range(MAX_TRIES + 2):
+            with pytest.raises(StoreFault):
+                await house.reports.inbox.read_all()
+    assert await unread(there) == []
+    assert len(await there.desk.received()) == 1
+
+
+async def test_a_report_that_the_store_never_takes_is_put_aside(
+    place: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    there = await place()
+    publish(there.dns, "reporter.test", spf=HERE)
+
+    def never(*_: object) -> str:
+        raise Conflict("a rule of the schema")
+
+    monkeypatch.setattr(reports_received, "keep", never)
+    letter = dmarc_letter_of("bob.test", "postmaster@reporter.test")
+    await there.hear(letter, "postmaster@bob.test", sender="r@reporter.test")
+    assert await unread(there) == ["a fault of this server; its log has it"]
+
+
+@pytest.mark.parametrize(
+    ("domain", "is_kept"),
+    [("bob.test", True), ("news.bob.test", True), ("example.test", True), ("test", False), ("notbob.test", False)],
+)
+async def test_what_a_report_may_be_about(place: Callable[..., Any], domain: str, is_kept: bool) -> None:
+    """Our domains, those below, and one above a name of ours (mail.example.test), but not all of .test."""
+    there = await place()
+    publish(there.dns, "reporter.test", spf=HERE)
+    letter = dmarc_letter_of(domain, "postmaster@reporter.test")
+    await there.hear(letter, "postmaster@bob.test", sender="r@reporter.test")
+    await there.post.house.reports.inbox.read_all()
+    assert [each.domain for each in await there.desk.received()] == [domain] * is_kept
+
+
+async def test_a_stranger_cannot_fill_the_store(place: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reports_received, "MAX_ROWS_PER_SENDER", 1)
+    there = await place()
+    for sender in ("a.liar.test", "b.liar.test", "reporter.test"):
+        publish(there.dns, sender, spf=HERE, policy=b"p=reject")
+        letter = dmarc_letter_of("bob.test", f"postmaster@{sender}")
+        await there.hear(letter, "postmaster@bob.test", sender=f"r@{sender}")
+        await there.post.house.reports.inbox.read_all()
+    assert await unread(there) == ["too many reports came from liar.test within a day"]
+    assert [each.sender for each in await there.desk.received()] == ["reporter.test", "a.liar.test"]
 
 
 async def test_other_addresses_are_not_looked_at(place: Callable[..., Any]) -> None:

@@ -74,7 +74,7 @@ def open_reports(
     if wanted.dmarc:
         reporters.append(DmarcReporting(database, resolver, ground.workers, exclude=wanted.exclude))
     if wanted.tls:
-        reporters.append(TlsReporting(database, resolver, exclude=wanted.exclude))
+        reporters.append(TlsReporting(database, resolver, ground.workers, exclude=wanted.exclude))
     reporting = Reporting(database, machine.clock, tally, post, reporters, hostname=settings.hostname, keep=wanted.keep)
     inbox = ReportInbox(
         database,

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from urllib.parse import unquote_to_bytes, urlsplit
 
-from posthouse.mail.address import Address, AddressError, parse_address
+from posthouse.mail.address import Address, AddressError, Domain, parse_address
 
 MAX_URI = 1000  # characters
 
@@ -44,7 +44,17 @@ def _address(text: str) -> Address | None:
 def _url(uri: str) -> str | None:
     try:
         parts = urlsplit(uri)
-        is_good = bool(parts.hostname) and parts.username is None and (parts.port is None or parts.port > 0)
+        is_good = _is_named(parts.hostname or "") and parts.username is None and (parts.port is None or parts.port > 0)
     except ValueError:
         return None
     return uri if is_good else None
+
+
+def _is_named(host: str) -> bool:
+    """No number, in whatever form programs read one (0x7f.1, 2130706433), and no word of our own network (localhost):
+    strangers choose where our requests go."""
+    labels = host.removesuffix(".").split(".")
+    try:
+        return len(labels) > 1 and not labels[-1][:1].isdigit() and bool(Domain.parse(host.removesuffix(".")))
+    except AddressError:
+        return False

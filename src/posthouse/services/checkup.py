@@ -19,9 +19,10 @@ from posthouse.ports import (
     WebClient,
     Workers,
 )
-from posthouse.services.dns_records import DnsRecord, Surroundings
+from posthouse.services.dns_records import DnsRecord, Senders, Surroundings
 from posthouse.services.domain_check import DomainCheck
 from posthouse.services.findings import Finding
+from posthouse.services.other_senders import other_senders
 from posthouse.services.store_check import StoreCheck
 
 __all__ = ["Checkup", "Finding"]
@@ -64,6 +65,10 @@ class Checkup:
         for look in self._network_checks:
             found += await look()
         return found
+
+    async def senders(self, domain: str, around: Surroundings) -> Senders:
+        """Who sends for the domain beside this host."""
+        return await other_senders(self._resolver(), domain, around)
 
     async def domain(self, domain: str, records: Sequence[DnsRecord], around: Surroundings) -> list[Finding]:
         """Compare what the world sees with what it should see, record by record, and try what can be tried."""

@@ -61,7 +61,9 @@ class DmarcReporting:
         counted = await self._database.read(partial(dmarc_counts.counted, day=day, domain=domain))
         earlier = await self._database.read(partial(reports_sent.reports_about, kind="dmarc", domain=domain, day=day))
         ident = report_id(_date(day), domain, earlier, sender.domain)
-        text, document, records = await self._workers.run(partial(_written, entry, counted, ident, sender))
+        text, document, records = await self._workers.run(
+            partial(_written, entry, counted, ident, sender), pool="search"
+        )
         return replace(
             nothing,
             report_id=ident,

@@ -15,7 +15,7 @@ import msgspec
 
 from posthouse.mailauth.aggregate import Facts
 from posthouse.mailauth.dmarc_record import DmarcRecord
-from posthouse.ports import Clock, Conflict, Database, StoreFault, Transaction
+from posthouse.ports import Clock, Database, StoreFault, Transaction
 from posthouse.services.disposition import Action, Decision
 from posthouse.services.dmarc_facts import facts_of, policy_said
 from posthouse.services.verification import Findings
@@ -76,14 +76,21 @@ class DmarcTally:
             self._see_to_flush()
 
     async def flush(self) -> None:
-        """Write what was counted. Raises StoreFault, Conflict, and then nothing is lost."""
+        """Write what was counted. Raises StoreFault, and then nothing is lost. What the store will never take is
+        dropped: it would keep all other counts from being written."""
         async with self._lock:
             waiting, self._waiting = self._waiting, {}
             policies, self._policies = self._policies, {}
             try:
                 while waiting:
                     page = {key: waiting[key] for key in list(waiting)[:PAGE]}
-                    await self._database.write(partial(_add, policies=policies, waiting=page))
+                    try:
+                        await self._database.write(partial(_add, policies=policies, waiting=page))
+                    except (StoreFault, asyncio.CancelledError):
+                        raise
+                    except Exception as fault:
+                        letters = sum(count for count, _ in page.values())
+                        self._log.exception("counts for DMARC reports dropped", letters=letters, reason=repr(fault))
                     for key in page:
                         del waiting[key]
             finally:
@@ -98,7 +105,7 @@ class DmarcTally:
             await self._task
         try:
             await self.flush()
-        except (StoreFault, Conflict) as fault:
+        except StoreFault as fault:
             self._log.warning("counts for DMARC reports are lost", kinds=len(self._waiting), reason=str(fault))
 
     def _see_to_flush(self) -> None:
@@ -116,7 +123,7 @@ class DmarcTally:
     async def _flush_safely(self) -> None:
         try:
             await self.flush()
-        except (StoreFault, Conflict) as fault:
+        except StoreFault as fault:
             self._log.warning("counts for DMARC reports wait", kinds=len(self._waiting), reason=str(fault))
         finally:
             self._task = None

@@ -45,13 +45,22 @@ class DnsRecord:
 
 
 @dataclass(frozen=True, slots=True)
+class Senders:
+    """`other`: what the domain's SPF lets send beside this host, "" for nothing. `are_judged`: its DMARC policy already
+    asks for more than reports, so that its owner knows that theirs passes."""
+
+    other: str = ""
+    are_judged: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Surroundings:
     """What the records speak of.
 
     `key_digests`: SHA-256 of the public keys of this host's certificates, the present one first, then those to come.
     `addresses`: of this host, as far as it can see them. `authorities`: who may issue certificates (RFC 8659 §4.2), ()
     where any may. `smart_host`: through which all mail leaves, "" without. `report_address`: where others' reports go,
-    "" for postmaster at each domain.
+    "" for postmaster at each domain. `senders`: who else sends for the domain that is asked about.
     """
 
     hostname: str
@@ -62,6 +71,7 @@ class Surroundings:
     authorities: tuple[str, ...] = ()
     smart_host: str = ""
     report_address: str = ""
+    senders: Senders = Senders()
 
     @property
     def publishes_policy(self) -> bool:
@@ -88,7 +98,7 @@ async def wanted_records(domain: str, keys: DomainKeys, around: Surroundings) ->
         ),
         *_policies(domain, around),
         *_tlsa(around),
-        *_authorities(domain, around),
+        *_authorities(around),
         *_services(domain, around.offer),
         *_web(domain, around),
     ]
@@ -125,8 +135,19 @@ def _mechanism(host: str) -> str:
 
 def _policies(domain: str, around: Surroundings) -> Iterable[DnsRecord]:
     reports = around.reports_for(domain)
-    value = f"v=DMARC1; p=quarantine; rua=mailto:{reports}"
     why = "what to do with mail that is not signed (DMARC, RFC 9989)"
+    if not around.senders.other:
+        # Strict for SPF: a server of the same organization that passes a forged letter on vouches for none of ours.
+        value = f"v=DMARC1; p=quarantine; aspf=s; rua=mailto:{reports}"
+    elif around.senders.are_judged:
+        value = f"v=DMARC1; p=quarantine; rua=mailto:{reports}"
+    else:
+        # Their mail may pass by nothing yet, and nobody here would know before it is missed.
+        value = f"v=DMARC1; p=none; rua=mailto:{reports}"
+        why = (
+            f"tell of mail that is not signed (DMARC, RFC 9989): SPF names other senders ({around.senders.other});"
+            " p=quarantine when reports say that theirs passes"
+        )
     yield DnsRecord(f"_dmarc.{domain}", "TXT", value, why, is_advice=True)
     elsewhere = reports.rpartition("@")[2]
     if elsewhere != domain:
@@ -147,12 +168,12 @@ def _tlsa(around: Surroundings) -> Iterable[DnsRecord]:
         yield DnsRecord(f"_25._tcp.{around.hostname}", "TLSA", f"3 1 1 {digest.hex()}", said, is_advice=True)
 
 
-def _authorities(domain: str, around: Surroundings) -> Iterable[DnsRecord]:
-    names = [domain] if _is_within(around.hostname, domain) else [domain, around.hostname]
-    for name in names:
-        for authority in around.authorities:
-            why = "nobody else may issue certificates for these names (CAA, RFC 8659)"
-            yield DnsRecord(name, "CAA", f'0 issue "{authority}"', why, is_advice=True)
+def _authorities(around: Surroundings) -> Iterable[DnsRecord]:
+    """For this host alone, whose record also counts for its aliases (RFC 8659 §3): at the domain they would bind its
+    other servers too."""
+    for authority in around.authorities:
+        why = "nobody else may issue certificates for this host (CAA, RFC 8659)"
+        yield DnsRecord(around.hostname, "CAA", f'0 issue "{authority}"', why, is_advice=True)
 
 
 def _services(domain: str, offer: Offer) -> Iterable[DnsRecord]:

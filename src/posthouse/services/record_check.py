@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import ipaddress
 from collections.abc import Iterable
+from dataclasses import replace
 
 from posthouse.mailauth.dmarc_record import Policy, parse_record
 from posthouse.ports import IPAddress, NameNotFound, Resolver, ResolverFault
@@ -93,7 +94,12 @@ class RecordCheck:
         tag = _tag(record.value)
         kin = [value for value in found if _tag(value) == tag]
         if not kin:
-            return [_missing(record)]
+            missing = _missing(record)
+            senders = self._around.senders
+            if tag == "v=dmarc1" and senders.other and not senders.are_judged:
+                said = f"p=none first, as SPF names other senders ({senders.other}): {missing.remedy}"
+                missing = replace(missing, remedy=said)
+            return [missing]
         if len(kin) > 1 and tag != "v=dkim1":
             text = f"{_what(record)}: there are {len(kin)} records with {tag}, and so none counts"
             return [finding("error", text, f"leave one of them: {record.zone_line()}")]

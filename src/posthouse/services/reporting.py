@@ -2,17 +2,19 @@
 """When reports go out: once a day for the whole UTC day before, at a time that differs from server to server.
 
 Invariant: a day of a domain is told once; what cannot be told for a fault of DNS or of a web server is tried again for
-RETRY_FOR, then given up, and that is recorded too.
+RETRY_FOR, then given up, and that is recorded too. No report, whatever becomes of it, stands in the way of the others.
 """
 
 from __future__ import annotations
 
 import asyncio
 import hashlib
+from collections import Counter
 from collections.abc import AsyncIterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import partial
 
-from posthouse.ports import Clock, Database, ResolverFault, StoreFault, Transaction
+from posthouse.ports import Clock, Conflict, Database, ResolverFault, StoreFault, Transaction
 from posthouse.services.dmarc_tally import DmarcTally
 from posthouse.services.report_draft import DAY, Draft, Reporter, Sender
 from posthouse.services.report_post import NotTakenError, ReportPost
@@ -27,7 +29,11 @@ RETRY_FOR = 86_400.0  # RFC 8460 §5.5: up to 24 hours after the first try
 FIRST_RETRY, LAST_RETRY = 900.0, 14_400.0  # seconds; doubled from one to the next
 AFTER_START = 60.0  # a server that was off when it was time does it soon, but not while it starts
 SPACING = 1.0  # seconds between two reports: thousands would fill the queue and ask DNS at once otherwise
-MAX_PREVIEW = 1_000  # drafts that are shown
+# Reports of one organization that meet silent name servers or web servers before its others are left for the end of the
+# run, and how long they are given there: whoever has such servers and makes up domains would hold up everybody's
+# reports for days. By the last two labels of a domain; those of a whole country (co.uk) only come later.
+MAX_SILENT, LATE_SECONDS = 3, 3600.0
+MAX_PREVIEW, MAX_PREVIEW_TEXT = 1_000, 64 << 20  # drafts that are shown, and octets of them in memory at once
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +42,18 @@ class Run:
 
     sent: tuple[SentReport, ...]
     waiting: int
+
+
+@dataclass(slots=True)
+class _Round:
+    """A run while it goes on. `silent`: faults by organization."""
+
+    sender: Sender
+    now: float
+    spacing: float
+    sent: list[SentReport] = field(default_factory=list)
+    waiting: int = 0
+    silent: Counter[str] = field(default_factory=Counter)
 
 
 class Reporting:
@@ -92,38 +110,55 @@ class Reporting:
         async with self._running:
             await self._tally.flush()
             now = self._clock.wall()
-            sender = await self._post.sender()
-            sent: list[SentReport] = []
-            waiting = 0
-            async for reporter, day, domain in self._days(int(now // DAY)):
-                is_last = now > self.due_at(day + 1) + RETRY_FOR
-                try:
-                    rows = await self._send_one(reporter, day, domain, sender, is_last=is_last)
-                except (StoreFault, asyncio.CancelledError):
-                    raise
-                except Exception as fault:  # one report's fault must not keep the others from their readers
-                    self._log.exception("a report failed", kind=reporter.kind, domain=domain, reason=repr(fault))
-                    rows = await self._give_up(reporter, day, domain) if is_last else None
-                waiting += rows is None
-                if rows:
-                    sent += rows
-                    await asyncio.sleep(spacing)
+            turn = _Round(await self._post.sender(), now, spacing)
+            late: list[tuple[Reporter, int, str]] = []
+            async for entry in self._days(int(now // DAY)):
+                if turn.silent[_kin(entry[2])] < MAX_SILENT:
+                    await self._tell(turn, *entry)
+                else:
+                    late.append(entry)
+            end = self._clock.monotonic() + LATE_SECONDS
+            for entry in late:
+                await self._tell(turn, *entry, in_time=self._clock.monotonic() < end)
             await self._purge(now)
-            return Run(tuple(sent), waiting)
+            return Run(tuple(turn.sent), turn.waiting)
 
     async def preview(self) -> list[Draft]:
         """What would be sent about the days before today, and today's as far as it has come. Raises StoreFault."""
         await self._tally.flush()
         sender = await self._post.sender()
         drafts: list[Draft] = []
+        size = 0
         async for reporter, day, domain in self._days(int(self._clock.wall() // DAY) + 1):
-            if len(drafts) >= MAX_PREVIEW:
+            if len(drafts) >= MAX_PREVIEW or size >= MAX_PREVIEW_TEXT:
                 break
             try:
-                drafts.append(await reporter.draft(day, domain, sender))
+                draft = await reporter.draft(day, domain, sender)
             except ResolverFault as fault:
-                drafts.append(_unknown(reporter, day, domain, str(fault)))
+                draft = _unknown(reporter, day, domain, str(fault))
+            drafts.append(draft)
+            size += len(draft.text) + len(draft.document)
         return drafts
+
+    async def _tell(self, turn: _Round, reporter: Reporter, day: int, domain: str, *, in_time: bool = True) -> None:
+        """Raises StoreFault."""
+        is_last = turn.now > self.due_at(day + 1) + RETRY_FOR
+        rows: list[SentReport] | None = None
+        try:
+            if in_time:
+                rows = await self._send_one(reporter, day, domain, turn.sender, is_last=is_last)
+            elif is_last:
+                rows = await self._give_up(reporter, day, domain)
+        except (StoreFault, asyncio.CancelledError):
+            raise
+        except Exception as fault:  # one report's fault must not keep the others from their readers
+            self._log.exception("a report failed", kind=reporter.kind, domain=domain, reason=repr(fault))
+            rows = await self._give_up(reporter, day, domain) if is_last else None
+        turn.waiting += rows is None
+        turn.silent[_kin(domain)] += rows is None or any(each.result in ("failed", "nobody") for each in rows)
+        if rows:
+            turn.sent += rows
+            await asyncio.sleep(turn.spacing)
 
     async def _send_one(
         self, reporter: Reporter, day: int, domain: str, sender: Sender, *, is_last: bool
@@ -146,7 +181,11 @@ class Reporting:
             return None
 
     async def _give_up(self, reporter: Reporter, day: int, domain: str) -> list[SentReport]:
-        await self._post.drop(_unknown(reporter, day, domain, ""))
+        """Raises StoreFault."""
+        try:
+            await self._post.drop(_unknown(reporter, day, domain, ""))
+        except Conflict as fault:
+            self._log.error("counts stay", kind=reporter.kind, domain=domain, day=day, reason=str(fault))
         return []
 
     async def _days(self, before: int) -> AsyncIterator[tuple[Reporter, int, str]]:
@@ -159,8 +198,9 @@ class Reporting:
 
     async def _purge(self, now: float) -> None:
         before = now - self._keep
-        for purge in (reports_sent.purge, reports_received.purge):
-            while await self._database.write(lambda tx, purge=purge: purge(tx, before)):  # type: ignore[misc]
+        surplus = await self._database.read(reports_received.surplus)
+        for purge in (reports_sent.purge, partial(reports_received.purge, surplus=surplus)):
+            while await self._database.write(partial(purge, before=before)):
                 pass
 
     async def _repeat(self) -> None:
@@ -176,8 +216,13 @@ class Reporting:
                 self._retries += 1
                 self._log.error("reports wait", reason=str(fault))
             except Exception as fault:
+                self._retries += 1
                 self._log.exception("reports failed", reason=repr(fault))
             pause = self.pause()
+
+
+def _kin(domain: str) -> str:
+    return ".".join(domain.rsplit(".", 2)[-2:])
 
 
 def _unknown(reporter: Reporter, day: int, domain: str, why: str) -> Draft:

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Reports of others about our domains, as values for display; and the letters that wait to be read as such.
 
-Invariant: a report is kept once, however often it comes; what one domain's reports of a day can take has a bound.
+Invariant: a report of a sender is kept once, however often it comes; what reports take has bounds, for each sender, for
+a day and in all, as whoever knows an address for reports may send some.
 """
 
 from __future__ import annotations
@@ -16,11 +17,16 @@ from posthouse.ports import BlobLocation, Reader, Row, Transaction
 
 PURGE_PAGE = 500  # reports removed by one unit of housekeeping, each with its sources
 MAX_SOURCES = 2_000  # rows of one report; what is beyond the largest of them is kept as one sum
-MAX_ROWS_PER_DAY = 50_000  # of one domain, some 300 octets each: whoever sends more wants to fill the disk
+# Rows of all reports that come within a day, of those whose senders belong together, and of all that are kept (the
+# oldest go first). A row is some 300 octets and at most 600. A report counts as REPORT_ROWS more: its own texts, and
+# else one without sources would count as nothing. A thousand domains get some 150,000 a day, from the largest
+# reporter 20,000.
+MAX_ROWS_PER_DAY, MAX_ROWS_PER_SENDER, MAX_ROWS = 250_000, 50_000, 5_000_000
+REPORT_ROWS = 10
 MAX_UNREAD = 1_000  # letters remembered that could not be read as reports
 # Octets of what a report says beside numbers, of all and for each source; what is beyond is forgotten: a stranger
 # can pack 16 MB of text into a letter of 20 KB.
-MAX_DETAILS, FACTS_PER_SOURCE = 16_000, 500
+MAX_DETAILS, FACTS_PER_SOURCE = 4_000, 500
 MAX_NAME = 255  # characters of a name that a report is found by
 
 _COLUMNS = (
@@ -64,10 +70,11 @@ class ReceivedReport:
 
 @dataclass(frozen=True, slots=True)
 class Waiting:
-    """`location` None: its content is gone."""
+    """`location` None: its content is gone. `tries`: processes that have begun to read it."""
 
     letter: int
     at: float
+    tries: int
     location: BlobLocation | None
 
 
@@ -97,12 +104,17 @@ def wait(tx: Transaction, letter: int, blob: int, at: float) -> None:
 def waiting(reader: Reader, page: int) -> list[Waiting]:
     """The oldest first."""
     rows = reader.rows(
-        "SELECT letter, at, pack, pack_offset, length, hash FROM report_waiting LEFT JOIN blob ON blob.id ="
+        "SELECT letter, at, tries, pack, pack_offset, length, hash FROM report_waiting LEFT JOIN blob ON blob.id ="
         " report_waiting.blob"
         " ORDER BY letter LIMIT :n",
         n=page,
     )
-    return [Waiting(row[0], row[1], None if row[2] is None else BlobLocation(*row[2:])) for row in rows]
+    return [Waiting(row[0], row[1], row[2], None if row[3] is None else BlobLocation(*row[3:])) for row in rows]
+
+
+def begin(tx: Transaction, letter: int) -> None:
+    """It is going to be read by this process."""
+    tx.run("UPDATE report_waiting SET tries = tries + 1 WHERE letter = :letter", letter=letter)
 
 
 def done(tx: Transaction, letter: int) -> bool:
@@ -135,29 +147,41 @@ def list_unread(reader: Reader, page: int) -> list[tuple[int, float, str]]:
 # --- reports --------------------------------------------------------------------------------------
 
 
+def crowded(reader: Reader, sender: str, at: float) -> str:
+    """Why no more is kept of what came from that domain at that time, "" where there is room. The last report that has
+    room may be larger than the room."""
+    kin = ".".join(sender.rsplit(".", 2)[-2:])  # "b.test" and all below: names below one's own cost nothing
+    row = reader.row(
+        "SELECT CAST(COALESCE(SUM(sources + :own), 0) AS BIGINT), CAST(COALESCE(SUM(CASE WHEN sender = :kin"
+        " OR sender LIKE :below THEN sources + :own END), 0) AS BIGINT) FROM report_received WHERE at > :since",
+        own=REPORT_ROWS,
+        kin=kin,
+        below=f"%.{kin}" if kin else "",
+        since=at - 86400,
+    )
+    assert row is not None
+    if row[0] >= MAX_ROWS_PER_DAY:
+        return "too many reports came within a day"
+    if row[1] >= MAX_ROWS_PER_SENDER:
+        return f"too many reports came from {kin or 'nobody who is known'} within a day"
+    return ""
+
+
 def keep(tx: Transaction, report: ReceivedReport, sources: Sequence[Source]) -> str:
     """Keep it with its largest sources; "" when it is kept, else why not. `report.id`, `.passed`, `.failed` and
     `.sources` are given here."""
     known = tx.row(
-        "SELECT id FROM report_received WHERE kind = :kind AND domain = :domain AND organization = :organization"
-        " AND report_id = :report_id",
+        "SELECT id FROM report_received WHERE kind = :kind AND domain = :domain AND sender = :sender"
+        " AND organization = :organization AND report_id = :report_id",
         kind=report.kind,
         domain=report.domain,
+        sender=report.sender,
         organization=report.organization[:MAX_NAME],
         report_id=report.report_id[:MAX_NAME],
     )
     if known is not None:
         return "it has come before"  # RFC 9990 §3.5.4
     rows = _largest(sources)
-    today = tx.row(
-        "SELECT CAST(COALESCE(SUM(sources), 0) AS BIGINT) FROM report_received WHERE domain = :domain"
-        " AND kind = :kind AND at > :since",
-        domain=report.domain,
-        kind=report.kind,
-        since=report.at - 86400,
-    )
-    if today is not None and today[0] + len(rows) > MAX_ROWS_PER_DAY:
-        return "too many reports about this domain came within a day"
     ident = tx.new_id()
     tx.run(
         f"INSERT INTO report_received ({_COLUMNS}) VALUES (:id, :kind, :domain, :organization, :report_id, :sender,"  # noqa: S608 - a constant
@@ -198,7 +222,7 @@ def keep(tx: Transaction, report: ReceivedReport, sources: Sequence[Source]) -> 
 
 def _facts(rows: Sequence[Source]) -> list[bytes]:
     """As they are kept: of a stranger's texts no more than there is room for, the largest sources first."""
-    facts, left = [_encode(each.facts) for each in rows], MAX_DETAILS + FACTS_PER_SOURCE * len(rows)
+    facts, left = [_encode(each.facts) for each in rows], FACTS_PER_SOURCE * (len(rows) + REPORT_ROWS // 2)
     for number, octets in enumerate(facts):
         if len(octets) > left:
             facts[number] = _encode({})
@@ -268,12 +292,25 @@ def totals(reader: Reader, domain: str, since: int) -> list[tuple[str, int, int,
     return [(row[0], row[1], row[2], row[3]) for row in rows]
 
 
-def purge(tx: Transaction, before: float) -> int:
-    """Forget what came before this time; call until 0. Ids grow with time."""
+def surplus(reader: Reader) -> int:
+    """The newest of the reports that are too many in all; 0 for none. It looks at every one."""
+    row = reader.row(
+        "SELECT MAX(id) FROM (SELECT id, SUM(sources + :own) OVER (ORDER BY id DESC) AS total FROM report_received)"
+        " AS counted WHERE total > :most",
+        own=REPORT_ROWS,
+        most=MAX_ROWS,
+    )
+    return 0 if row is None or row[0] is None else int(row[0])
+
+
+def purge(tx: Transaction, before: float, surplus: int = 0) -> int:
+    """Forget what came before this time, and reports up to `surplus`; call until 0. Ids grow with time."""
     old = tx.rows(
-        "SELECT id FROM (SELECT id, at FROM report_received ORDER BY id LIMIT :n) AS oldest WHERE at < :before",
+        "SELECT id FROM (SELECT id, at FROM report_received ORDER BY id LIMIT :n) AS oldest"
+        " WHERE at < :before OR id <= :surplus",
         n=PURGE_PAGE,
         before=before,
+        surplus=surplus,
     )
     for (ident,) in old:
         tx.run("DELETE FROM report_source WHERE report = :report", report=ident)

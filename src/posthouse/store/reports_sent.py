@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from posthouse.ports import Reader, Transaction
 
 PURGE_PAGE = 1000  # rows looked at by one unit of housekeeping
+LONGEST_WAY = 10 * 86400.0  # seconds a letter is tried for; five days is usual (RFC 5321 §4.5.4.1)
 
 _COLUMNS = "id, kind, domain, day, report_id, at, target, target_domain, letter, result, reason, records, letters"
 
@@ -78,17 +79,22 @@ def reports_about(reader: Reader, kind: str, domain: str, day: int) -> int:
     return 0 if row is None else int(row[0])
 
 
-def posted_to(reader: Reader, kind: str, target_domain: str, begin: float, end: float) -> int:
-    """How many letters with reports of this kind went to a domain within this time."""
+def tries_of(reader: Reader, kind: str, target_domain: str, begin: float, end: float) -> int:
+    """How often within this time letters with reports of this kind were tried at a domain; each that was posted then,
+    once at least."""
     row = reader.row(
-        "SELECT COUNT(*) FROM report_sent WHERE kind = :kind AND target_domain = :domain AND result = 'posted'"
-        " AND at >= :begin AND at < :end",
+        "SELECT COUNT(attempt.id), COUNT(DISTINCT CASE WHEN sent.at >= :begin THEN sent.id END)"
+        " FROM report_sent AS sent LEFT JOIN attempt ON attempt.letter = sent.letter"
+        " AND attempt.at >= :begin AND attempt.at < :end"
+        " WHERE sent.target_domain = :domain AND sent.at >= :since AND sent.at < :end AND sent.kind = :kind"
+        " AND sent.letter IS NOT NULL",
         kind=kind,
         domain=target_domain,
         begin=begin,
         end=end,
+        since=begin - LONGEST_WAY,
     )
-    return 0 if row is None else int(row[0])
+    return 0 if row is None else max(row)
 
 
 def purge(tx: Transaction, before: float) -> int:

@@ -8,8 +8,10 @@ import plistlib
 from typing import Any
 from xml.etree import ElementTree
 
+import httpx2
 import pytest
 
+from posthouse.edges.web.app import SIGNATURES_PER_MINUTE
 from posthouse.ports import StoreFault
 from posthouse.services.own_policy import own_policy
 from tests.edges.web.site import HOST, Site
@@ -320,6 +322,20 @@ async def test_profile() -> None:
     assert again.content == answer.content
     other = plistlib.loads((await Site().ask(PROFILE + "?emailaddress=b@alice.test")).content)
     assert other["PayloadUUID"] != profile["PayloadUUID"] != account["PayloadUUID"]
+
+
+async def test_signatures_for_invented_addresses_have_a_limit() -> None:
+    """A stranger may ask for any local part; the answer is the same, but without a signature."""
+    site = Site(signature=b"signed")
+    transport = httpx2.ASGITransport(site.app(), client=site.client)  # type: ignore[arg-type]
+    async with httpx2.AsyncClient(transport=transport) as client:
+        answers = [
+            (await client.get(PROFILE, params={"emailaddress": f"x{number}@alice.test"})).content
+            for number in range(SIGNATURES_PER_MINUTE + 5)
+        ]
+    assert answers[:SIGNATURES_PER_MINUTE] == [b"signed"] * SIGNATURES_PER_MINUTE
+    for number, content in enumerate(answers[SIGNATURES_PER_MINUTE:], SIGNATURES_PER_MINUTE):
+        assert plistlib.loads(content)["PayloadContent"][0]["EmailAddress"] == f"x{number}@alice.test"
 
 
 async def test_a_signed_profile_goes_out_as_it_was_signed() -> None:

@@ -8,7 +8,7 @@ open the socket (0600) is the administrator; there is no other check here.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar, assert_never
 
@@ -269,6 +269,7 @@ class _Api:
         if domain not in {row.name for row in await self._admin.list_domains()}:
             raise Refusal(BAD_DOMAIN, f"the domain {said(domain)} is not served here; `posthouse domain add` adds it")
         around = self._office.surroundings()
+        around = replace(around, senders=await self._office.checkup.senders(domain, around))
         return domain, around, await wanted_records(domain, self._office.domain_keys, around)
 
     # --- accounts ---------------------------------------------------------------------------------

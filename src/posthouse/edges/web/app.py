@@ -24,6 +24,7 @@ from posthouse.edges.web.names import Names, is_challenge_token
 from posthouse.mail.address import Address, AddressError, parse_address
 from posthouse.ports import Clock, StoreFault
 from posthouse.services.client_settings import HTTPS_PORT, Offer, is_loopback
+from posthouse.services.limits import RateLimit
 from posthouse.services.own_policy import WELL_KNOWN_PATH, OwnPolicy
 from posthouse.telemetry import Metrics, logger
 
@@ -33,6 +34,9 @@ Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 
 CHALLENGES = "/.well-known/acme-challenge/"
+# Signed profiles, for all that ask together: people set up a device now and then, and a stranger may ask for any
+# address. A signature costs some milliseconds of the threads that check passwords.
+SIGNATURES_PER_MINUTE = 30
 IN_QUERIES = "=&%+@:,;!$*()/?"  # beside letters and digits: what stays as it is in the query of a redirection
 AUTODISCOVER = (microsoft.PATH, microsoft.JSON_PATH)  # asked for in any case: the services of Microsoft know none
 
@@ -121,6 +125,7 @@ class WebApp:
 class _Pages:
     def __init__(self, terms: WebTerms) -> None:
         self._terms = terms
+        self._signatures = RateLimit(terms.clock, SIGNATURES_PER_MINUTE, 60.0)
 
     def routes(self) -> Starlette:
         json = microsoft.JSON_PATH
@@ -205,8 +210,10 @@ class _Pages:
             return _nothing(self._terms)
         self._count("profile")
         plain = apple.profile(self._terms.offer, address)
+        # Unsigned it says the same, and TLS has shown who says it.
+        signed = await self._terms.sign(plain) if self._signatures.take("") else None
         return Response(
-            await self._terms.sign(plain) or plain,
+            signed or plain,
             media_type=apple.MEDIA_TYPE,
             headers={"content-disposition": 'attachment; filename="mail.mobileconfig"', "cache-control": "no-store"},
         )
