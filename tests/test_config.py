@@ -99,3 +99,13 @@ def test_the_time_for_a_name_server_reaches_the_resolver() -> None:
     engine = resolver._get_engine()
     assert engine.timeout == 20.0
     assert engine.lifetime >= 20.0
+
+
+def test_history_is_kept_as_long_as_rewritten_senders_are_found_by_it() -> None:
+    table = {"hostname": "mail.example.test", "queue": {"history": "20d"}}
+    with pytest.raises(config.ConfigError) as caught:
+        config.from_table(table, "x.toml")
+    (problem,) = caught.value.problems
+    assert problem.startswith("x.toml: queue.history: write 21d or more, or switch forwarding.srs off")
+    assert config.from_table({**table, "forwarding": {"srs": False}}, "x.toml").queue.history == 20 * 86400
+    assert config.from_table({**table, "queue": {"history": "21d"}}, "x.toml").queue.history == 21 * 86400

@@ -8,9 +8,9 @@ from __future__ import annotations
 import re
 import tomllib
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, BeforeValidator, Field, ValidationError
+from pydantic import AfterValidator, BeforeValidator, Field, ValidationError, model_validator
 
 from posthouse.config_values import (
     AddressOrLocalPart,
@@ -30,6 +30,7 @@ from posthouse.config_values import (
     setting,
 )
 from posthouse.mail.address import AddressError, parse_address
+from posthouse.mail.srs import DAY, MAX_AGE
 
 FILE_NAME = "posthouse.toml"
 
@@ -247,7 +248,11 @@ class Queue(Section):
     warn: OptionalDuration = setting("4h", 'When the sender is told of a delay; "" = never.')
     connections: int = setting(100, "Outgoing connections at once.", ge=1)
     connections_per_destination: int = setting(5, "Outgoing connections at once to one destination.", ge=1)
-    history: Duration = setting("90d", "How long `posthouse trace` remembers finished letters.")
+    history: Duration = setting(
+        "90d",
+        "How long `posthouse trace` remembers finished letters; with forwarding.srs 21 days at least, as senders whose"
+        " addresses are too long to be rewritten are found there when a report comes back.",
+    )
     destinations: dict[DomainName, Destination] = setting(
         {}, 'Exceptions, for example [queue.destinations."bob.test"].'
     )
@@ -500,6 +505,15 @@ class Settings(Section):
     store: Store = Store()
     process: Process = Process()
 
+    @model_validator(mode="after")
+    def _keeps_senders(self) -> Self:
+        if self.forwarding.srs and self.queue.history < MAX_AGE * DAY:
+            raise ValueError(
+                f"queue.history: write {MAX_AGE}d or more, or switch forwarding.srs off; reports that come back about a"
+                f" letter that was passed on find its sender by its history, for {MAX_AGE} days"
+            )
+        return self
+
 
 def load(folder: Path) -> Settings:
     """Read DIR/posthouse.toml. Raise ConfigError with every mistake in it."""
@@ -539,4 +553,4 @@ def _problem(source: str, detail: Any) -> str:
         reason = "no such setting; docs/reference/settings.md lists them all"
     elif detail["type"] == "missing":
         reason = "missing; it has no default"
-    return f"{source}: {key}: {reason}"
+    return f"{source}: {key}: {reason}" if key else f"{source}: {reason}"

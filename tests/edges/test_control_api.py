@@ -24,6 +24,7 @@ from posthouse.services.delivery import Origin, letter_in
 from posthouse.services.incoming import IncomingLetter
 from posthouse.services.letterbox import Letterbox
 from posthouse.store import letters, mailboxes
+from posthouse.store.keys import KeyInfo
 from posthouse.store.queue_rows import QueuedLetter, QueuedRecipient
 
 ALICE = "/v1/accounts/alice@alice.test"
@@ -276,6 +277,25 @@ async def test_check_tells_every_area_and_the_store(world: World) -> None:
     assert areas["store"] == "ok"
     assert {"files", "disk", "tls", "listen", "ports", "dns"} <= set(areas)
     assert all(each["remedy"] for each in findings if each["level"] != "ok")
+
+
+async def test_check_and_metrics_tell_of_signing_keys_whose_records_are_gone(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def texts(_each: KeyInfo) -> list[bytes]:
+        return []
+
+    rotation, registry = world.house.key_rotation, world.house.metrics.registry
+    monkeypatch.setattr(rotation, "_texts", texts)
+    assert registry.get_sample_value("posthouse_keys_not_in_dns") == 0
+    await rotation.step()
+    keys = await world.ask("GET", "/v1/domains/alice.test/keys")
+    active = {each["selector"] for each in keys if each["state"] == "active"}
+    findings = await world.ask("GET", "/v1/check")
+    lost = [each for each in findings if each["area"] == "keys"]
+    assert {each["level"] for each in lost} == {"error"}
+    assert all(any(selector in each["remedy"] for each in lost) for selector in active)
+    assert registry.get_sample_value("posthouse_keys_not_in_dns") == len(lost)
 
 
 @pytest.mark.parametrize(

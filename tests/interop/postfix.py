@@ -66,6 +66,7 @@ virtual unix - n n - - virtual
 error unix - - n - - error
 retry unix - - n - - error
 anvil unix - - n - 1 anvil
+verify unix - - n - 1 verify
 scache unix - - n - 1 scache
 postlog unix-dgram n - n - 1 postlogd
 """

@@ -24,7 +24,7 @@ from hypothesis import strategies as st
 from posthouse.mail.header import scan_header
 from posthouse.mailauth.canonical import SIMPLE, BodyHash, relaxed_body, relaxed_field, simple_body
 from posthouse.mailauth.dkim import OVERSIGNED, DkimSigner
-from posthouse.mailauth.dkim_verify import MAX_SIGNATURES, DkimResult, Verification, verify
+from posthouse.mailauth.dkim_verify import MAX_SIGNATURES, DkimCheck, DkimResult, Verification, verify
 
 DATA = Path(__file__).resolve().parents[1] / "data" / "dkim"
 RECORDS = {
@@ -264,6 +264,44 @@ def test_bad_signatures(old: bytes, new: bytes, result: str) -> None:
     found = verify(field.replace(old, new, 1) + header, b"text\r\n", KEYS.get, now=1000.0)
     assert _results(found) == [result]
     assert found[0].reason
+
+
+@pytest.mark.parametrize(
+    ("length", "body", "result"),
+    [
+        (6, b"text\r\n", "pass"),
+        (4, b"text\r\n", "pass"),
+        (6, b"text\r\n \r\n\r\n", "pass"),  # in relaxed form there is no more
+        (6, b"text\r\nmore\r\n", "policy"),
+        (6, b"text\r\n\r\nx", "policy"),
+        (4, b"text, and more\r\n", "policy"),
+        (2, b"text\r\n", "policy"),
+        (0, b"text\r\n", "policy"),
+        (0, b"\r\n", "pass"),
+        (7, b"text\r\n", "permerror"),
+    ],
+)
+def test_a_body_that_goes_on_behind_its_signature_is_not_believed(length: int, body: bytes, result: str) -> None:
+    """RFC 6376 §8.2: whoever has one such letter may put his own text behind it."""
+
+    class Cut(BodyHash):
+        def digest(self) -> bytes:
+            return hashlib.sha256(b"text\r\n"[:length]).digest()
+
+    header = b"From: a@example.test\r\n"
+    start, _, _ = SIGNERS["ed25519"].sign(header, Cut(), 0.0).rpartition(b"b=")
+    with_length = start.replace(b" v=1;", b" v=1; l=%d;" % length)
+    value = with_length.partition(b":")[2] + b"b="
+    signed = b"from:a@example.test\r\n" + relaxed_field(b"dkim-signature", value)
+    letter = with_length + b"b=" + SIGNERS["ed25519"].signature_of(signed) + b"\r\n" + header
+    for step in (1, len(body)):
+        check = DkimCheck(letter)
+        for at in range(0, len(body), step):
+            check.update(body[at : at + step])
+        (found,) = check.judge({name: KEYS.get(name) for name in check.key_names})
+        assert (found.result, found.result == "pass") == (result, not found.reason), found
+    forged = letter.replace(b"a@example", b"b@example")
+    assert _results(verify(forged, body, KEYS.get)) == ["permerror" if result == "permerror" else "fail"]
 
 
 @pytest.mark.parametrize(

@@ -189,6 +189,60 @@ async def test_4_7_test_mode_takes_one_level_off(p: str, milder: str) -> None:
     assert (str(verdict.policy), str(verdict.asked_policy)) == (milder, p)
 
 
+@pytest.mark.parametrize(
+    ("author", "policy", "asked"),
+    [
+        ("example.com", "quarantine", "reject"),
+        ("there.example.com", "none", "quarantine"),
+        ("gone.example.com", "quarantine", "reject"),
+    ],
+)
+async def test_4_7_test_mode_is_of_sp_and_np_too(author: str, policy: str, asked: str) -> None:
+    text = "v=DMARC1; p=reject; sp=quarantine; np=reject; t=y"
+    zone = Zone({"_dmarc.example.com": [{"TXT": text}], "example.com": [], "there.example.com": [{"A": "192.0.2.1"}]})
+    verdict = await judge(zone, author)
+    assert (str(verdict.policy), str(verdict.asked_policy)) == (policy, asked)
+
+
+@pytest.mark.parametrize(
+    ("records", "author", "policy", "domain"),
+    [
+        # §4.10 steps 2 and 6: records of another version, and several at one name, are as if they were not there.
+        ({"mail.o.test": ["v=DMARC2; p=none"]}, "mail.o.test", "quarantine", "o.test"),
+        ({"mail.o.test": ["p=none; v=DMARC1"]}, "mail.o.test", "quarantine", "o.test"),
+        ({"mail.o.test": ["v=DMARC1; p=none", "v=DMARC1; p=none"]}, "mail.o.test", "quarantine", "o.test"),
+        ({"mail.o.test": ["v=DMARC1; p=none", "v=DMARC2; p=none"]}, "mail.o.test", "none", "mail.o.test"),
+        # §4.7: sp and np of a record between the author and its organization say nothing.
+        ({"mail.o.test": ["v=DMARC1; p=none; sp=none; np=none"]}, "a.mail.o.test", "quarantine", "o.test"),
+        # psd=n makes that name the organization, and its sp is the one that counts.
+        ({"mail.o.test": ["v=DMARC1; p=none; sp=reject; psd=n"]}, "a.mail.o.test", "reject", "mail.o.test"),
+        ({"mail.o.test": ["v=DMARC1; p=none; sp=reject; psd=n"]}, "mail.o.test", "none", "mail.o.test"),
+        # A public suffix whose owner sends by its own name: p, and for organizations without a record sp.
+        ({"test": ["v=DMARC1; p=reject; sp=none; psd=y"]}, "test", "reject", "test"),
+        ({"test": ["v=DMARC1; p=reject; sp=none; psd=y"]}, "a.other.test", "none", "test"),
+        ({"test": ["v=DMARC1; p=reject; psd=y"]}, "a.o.test", "quarantine", "o.test"),
+        # A suffix that does not say that it is one stands for all below it (§11.8).
+        ({"test": ["v=DMARC1; p=reject"]}, "a.o.test", "reject", "test"),
+        # Nine labels: the record of the eighth is not asked for, that of the author and that of the seventh are.
+        ({"2.3.4.5.6.7.o.test": ["v=DMARC1; p=none; psd=n"]}, "1.2.3.4.5.6.7.o.test", "quarantine", "o.test"),
+        ({"3.4.5.6.7.o.test": ["v=DMARC1; p=none; psd=n"]}, "1.2.3.4.5.6.7.o.test", "none", "3.4.5.6.7.o.test"),
+        ({"1.2.3.4.5.6.7.o.test": ["v=DMARC1; p=reject"]}, "1.2.3.4.5.6.7.o.test", "reject", "1.2.3.4.5.6.7.o.test"),
+    ],
+)  # fmt: skip
+async def test_4_10_which_of_several_records_applies(
+    records: dict[str, list[str]], author: str, policy: str, domain: str
+) -> None:
+    """Beside that of o.test, which asks for quarantine."""
+    names: dict[str, Records] = {
+        f"_dmarc.{name}": [{"TXT": text} for text in texts]
+        for name, texts in {"o.test": ["v=DMARC1; p=quarantine"], **records}.items()
+    }
+    for name in ("o.test", author):
+        names[name] = []
+    verdict = await judge(Zone(names), author)
+    assert (verdict.result, str(verdict.policy), verdict.policy_domain) == (DmarcResult.FAIL, policy, domain)
+
+
 async def test_no_policy_is_none_and_asks_for_nothing() -> None:
     """§5.3.2"""
     verdict = await judge(Zone({}), "example.com", Spf("example.com"))

@@ -142,6 +142,22 @@ def test_the_strictest_of_several_rules_counts() -> None:
     assert decide(Terms(malformed_from=Action.ACCEPT), found).action is Action.QUARANTINE
 
 
+def test_a_forgery_that_would_pass_behind_us_is_refused() -> None:
+    found = replace(failing(Policy.REJECT), would_pass=("author.test",))
+    decision = decide(Terms(), found)
+    assert (decision.action, code(decision)) == (Action.REJECT, "5.7.1")
+    assert "next host" in decision.local
+    for milder, terms in (
+        (replace(failing(Policy.NONE), would_pass=found.would_pass), Terms()),
+        (replace(found, voucher="lists.test"), Terms()),
+        (found, Terms(domains={"author.test": Action.ACCEPT})),
+    ):
+        assert decide(terms, milder).action is Action.ACCEPT
+    assert decide(Terms(), replace(found, would_pass=("other.test",))).action is Action.QUARANTINE
+    unknown = replace(found, dmarc=(DmarcVerdict(DmarcResult.TEMPERROR, "author.test", "SERVFAIL"),))
+    assert code(decide(Terms(), unknown)) == "4.4.3"
+
+
 def test_the_strictest_policy_of_several_authors_counts() -> None:
     """RFC 9989 §11.5."""
     both = failing(Policy.NONE, "a.test").dmarc + failing(Policy.REJECT, "b.test").dmarc

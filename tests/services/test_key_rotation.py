@@ -12,6 +12,7 @@ from posthouse.mail.address import Domain
 from posthouse.mailauth.dkim_verify import verify
 from posthouse.outcome import Refusal
 from posthouse.ports import Change
+from posthouse.services import key_rotation as module
 from posthouse.services.host_signing import HostSigning, names_above
 from posthouse.services.key_rotation import SETTLE, KeyRotation, RotationTerms
 from posthouse.services.signing import Signing
@@ -125,6 +126,83 @@ def test_a_clock_that_was_set_back_waits_anew() -> None:
     assert new.selector not in house.signers()
     house.after(1)
     assert house.signers() == [new.selector]
+
+
+def test_a_clock_that_is_put_forward_makes_nobody_see_a_record_sooner(monkeypatch: pytest.MonkeyPatch) -> None:
+    house = House()
+    old = house.signers()
+    (new,) = asyncio.run(house.rotation.rotate(NAME))
+    house.publish()
+    house.after(HOUR)
+    clock, skew = house.world.clock, 0.0
+    monkeypatch.setattr(clock, "monotonic", lambda: clock.now - skew)
+    skew = 30 * DAY
+    house.after(skew)
+    house.after(SETTLE - 1)
+    assert house.signers() == old
+    house.after(1)
+    assert house.signers() == [new.selector]
+    house.after(HOUR)
+    assert house.states() == ["retired", "active"]
+    skew += 30 * DAY
+    house.after(30 * DAY)
+    assert house.states() == ["retired", "active"], "its record would go while letters need it"
+    house.after(10 * DAY)
+    assert house.states() == ["withdrawn", "active"]
+
+
+def test_what_was_seen_before_a_restart_counts() -> None:
+    house = House()
+    (new,) = asyncio.run(house.rotation.rotate(NAME))
+    house.publish()
+    house.after(HOUR)
+    house.rotation._begun.clear()
+    house.after(SETTLE)
+    assert house.signers() == [new.selector]
+
+
+def test_a_signing_key_whose_record_is_gone_is_told_until_it_is_back() -> None:
+    house = House()
+    (key,) = house.keys()
+    house.publish()
+    house.after(HOUR)
+    assert house.rotation.lost() == []
+    del house.dns.text_records[key.record_name]
+    house.after(HOUR)
+    house.after(HOUR)
+    (finding,) = house.rotation.lost()
+    assert (finding.level, key.record_name in finding.remedy) == ("error", True)
+    house.dns.broken = {key.record_name}
+    house.after(HOUR)
+    assert len(house.rotation.lost()) == 1, "silence is no news"
+    house.dns.broken = set()
+    house.publish()
+    house.after(HOUR)
+    house.after(HOUR)
+    assert house.rotation.lost() == []
+    house.dns.text_records.clear()
+    house.after(HOUR)
+    assert house.rotation.lost()
+    asyncio.run(house.world.administration.remove_domain(NAME))
+    house.after(HOUR)
+    assert house.rotation.lost() == []
+
+
+def test_signing_keys_are_looked_for_in_turns(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "MAX_WATCHED", 2)
+    house = House()
+    for number in range(4):
+        asyncio.run(house.world.administration.add_domain(f"d{number}.test"))
+    for seen in (2, 4, 5):
+        house.after(HOUR)
+        assert len(house.rotation.lost()) == seen
+    house = House()
+    asyncio.run(house.world.administration.add_domain("other.test"))
+    house.dns.broken = {house.keys()[0].record_name}
+    house.after(HOUR)
+    assert house.rotation.lost() == []
+    house.after(HOUR)
+    assert len(house.rotation.lost()) == 1, "dead DNS of one domain keeps no other from being looked at"
 
 
 def test_by_age_and_not_while_one_waits() -> None:

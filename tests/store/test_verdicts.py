@@ -3,12 +3,18 @@
 
 from __future__ import annotations
 
-from posthouse.mail.envelope import ReversePath
-from posthouse.services.delivery import Origin, Plan, finished, letter_in
+from posthouse.mail.address import parse_address
+from posthouse.mail.envelope import ForwardPath, ReversePath
+from posthouse.services.delivery import Delivery, Origin, Plan, finished, letter_in
+from posthouse.services.directory import Resolution
+from posthouse.services.routing import Routing
+from posthouse.services.schedule import Schedules
+from posthouse.services.transaction import Recipient
 from posthouse.store import history, letter_story, verdicts
 from posthouse.store.letters import Place
 from posthouse.store.mailboxes import by_special_use, inbox
 from posthouse.store.verdicts import Told, Verdict
+from tests.fakes import FakeEntropy, FakeResolver
 from tests.services.world import World
 
 NOW = 1_700_000_000.0
@@ -66,6 +72,23 @@ async def test_junk_goes_to_whatever_mailbox_is_for_it_and_without_one_to_inbox(
     await world.database.write(lambda tx: tx.run("UPDATE mailbox SET special_use = NULL WHERE id = :id", id=junk.id))
     accepted = await world.database.write(plan(bob, mailbox).run)
     assert [placed.mailbox for placed in accepted.placed] == [mailbox]
+
+
+async def test_it_is_not_forgotten_while_its_letter_waits() -> None:
+    """Under which sender the letter leaves hangs on it, however long an operator has held it."""
+    world = World()
+    path = ForwardPath(parse_address("bob@elsewhere.test"))
+    recipient = Recipient(path, Resolution(path.address, domain_is_local=True, remote=(path.address,), is_alias=True))
+    delivery = Delivery(Routing(FakeResolver(), FakeEntropy(), "mail.example.test"), Schedules(), world.bus)
+    plan = delivery.plan(LETTER, ReversePath(None), [recipient], ORIGIN)
+    queued = (await world.database.write(plan.run)).queue_id
+    assert queued is not None
+    await world.database.write(lambda tx: verdicts.record(tx, queued + 1, NOW, VERDICT))
+    assert await world.database.write(lambda tx: history.purge(tx, NOW + 5)) == 1
+    assert await world.database.read(lambda reader: verdicts.of(reader, queued)) == VERDICT
+    await world.database.write(lambda tx: tx.run("DELETE FROM queue_letter WHERE id = :id", id=queued))
+    assert await world.database.write(lambda tx: history.purge(tx, NOW + 5)) == 1
+    assert await world.database.read(lambda reader: verdicts.of(reader, queued)) is None
 
 
 async def test_it_is_forgotten_with_the_history() -> None:

@@ -182,7 +182,6 @@ async def test_nothing_else_comes_through_that_address(serve: Callable[..., Any]
     back = rewritten(sink)
     async with await post.smtp() as wire:
         for sender, recipient, answer in (
-            ("spam@author.test", back, "550 5.7.1 That address takes only reports"),
             ("", back.replace("author", "victim"), "550 5.1.1 No such mailbox here: that address was not made here"),
             ("", back.replace("=a@", "=b@"), "550 5.1.1"),
             ("", back.replace("mail.example.test", "victim.test"), "550 5.7.1 Relaying denied"),
@@ -196,6 +195,28 @@ async def test_nothing_else_comes_through_that_address(serve: Callable[..., Any]
         clock.days = MAX_AGE + 1
         await wire.ask("MAIL FROM:<>")
         assert (await wire.ask(f"RCPT TO:<{back}>")).startswith("550 5.1.1 No such mailbox here: that address has exp")
+
+
+@pytest.mark.parametrize("verb", ["DATA", "BDAT 6 LAST\r\nSpam"])
+async def test_who_asks_for_a_sender_hears_that_it_is_there_and_can_send_nothing(
+    serve: Callable[..., Any], sink: Sink, verb: str
+) -> None:
+    post = await serve()
+    await send(post, GOOD)
+    await passed_on(sink)
+    back = rewritten(sink)
+    async with await post.smtp() as wire:
+        assert (await wire.ask("MAIL FROM:<double-bounce@elsewhere.test>")).startswith("250")
+        assert (await wire.ask(f"RCPT TO:<{back}>")).startswith("250")
+        assert (await wire.ask("RCPT TO:<bob@bob.test>")).startswith("452 4.5.3")
+        assert (await wire.ask(verb)).startswith("550 5.7.1 That address takes only reports")
+        await wire.ask("RSET")
+        await wire.ask("MAIL FROM:<spam@author.test>")
+        assert (await wire.ask("RCPT TO:<bob@bob.test>")).startswith("250")
+        assert (await wire.ask(f"RCPT TO:<{back}>")).startswith("550 5.7.1 That address takes only reports")
+        assert (await wire.ask("DATA")).startswith("354"), "the recipient before was promised"
+        assert (await wire.ask("From: a@b.test\r\n\r\nx\r\n.")).startswith("250")
+    assert len(sink.letters) == 1
 
 
 async def test_a_long_sender_is_found_by_the_letter(serve: Callable[..., Any], sink: Sink, dns: FakeResolver) -> None:
@@ -350,6 +371,76 @@ async def test_a_forged_author_of_ours_is_not_lent_our_name(
     assert (await send(post, compose("boss@example.test"))).startswith("250")
     await passed_on(sink)
     assert sink.senders == ["MAIL FROM:<a@author.test>"]
+
+
+@pytest.mark.parametrize(
+    ("sender", "author", "policy", "answer", "leaves_as"),
+    [
+        # bob.test is served here; mail.example.test is the host, of whose organization boss@example.test claims to be.
+        ("alice@bob.test", "alice@bob.test", "p=reject", "250", "SRS0="),
+        ("alice@bob.test", "alice@bob.test", "p=none", "250", "SRS0="),
+        ("", "alice@bob.test", "p=reject", "250", ""),
+        ("boss@example.test", "boss@example.test", "p=reject", "250", "boss@example.test"),
+        ("", "boss@example.test", "p=reject", "550 5.7.1 Email rejected per DMARC policy for example.test", None),
+        ("", "boss@example.test", "p=quarantine", "550 5.7.1", None),
+        ("x@mail.example.test", "boss@example.test", "p=reject", "550 5.7.1", None),
+        ("alice@bob.test", "boss@example.test", "p=reject", "550 5.7.1", None),
+        ("alice@bob.test", "boss@example.test", "p=none", "250", "SRS0="),
+        # Strict alignment: mail.example.test speaks for nobody but itself.
+        ("", "boss@example.test", "p=reject; aspf=s", "250", ""),
+        ("alice@bob.test", "boss@example.test", "p=reject; aspf=s", "250", "SRS0="),
+        ("", "boss@mail.example.test", "p=reject; aspf=s", "550 5.7.1", None),
+        # Names beside ours that are no organization of ours: the owner of all of them says so, or he himself does.
+        ("", "boss@sub.example.test", "p=reject", "550 5.7.1", None),
+        ("", "boss@sub.example.test", "p=reject; psd=y", "250", ""),
+    ],
+)
+async def test_a_forged_letter_does_not_pass_at_the_next_host_because_it_came_through_here(
+    serve: Callable[..., Any],
+    sink: Sink,
+    dns: FakeResolver,
+    sender: str,
+    author: str,
+    policy: str,
+    answer: str,
+    leaves_as: str | None,
+) -> None:
+    post = await serve()
+    for domain in ("bob.test", "example.test", "mail.example.test"):
+        dns.text(domain, b"v=spf1 ip4:192.0.2.1 -all")
+    for domain in ("bob.test", "example.test"):
+        dns.text(f"_dmarc.{domain}", f"v=DMARC1; {policy}".encode())
+    said = await send(post, compose(author), sender=sender)
+    assert said.startswith(answer)
+    if leaves_as is None:
+        assert (await send(post, compose(author), "bob@bob.test", sender=sender)).startswith("250"), "as before"
+        assert sink.letters == []
+    else:
+        await passed_on(sink)
+        found = sink.senders[0].removeprefix("MAIL FROM:<").removesuffix(">")
+        assert found.startswith(leaves_as)
+        assert bool(found) == bool(leaves_as)
+
+
+async def test_a_letter_of_our_own_that_nobody_can_judge_now_is_passed_on_later(
+    serve: Callable[..., Any], sink: Sink, dns: FakeResolver
+) -> None:
+    post = await serve()
+    dns.broken = {"_dmarc.example.test"}
+    assert (await send(post, compose("boss@example.test"), sender="")).startswith("451 4.4.3")
+    assert (await send(post, compose("boss@example.test"), "bob@bob.test", sender="")).startswith("250")
+    assert sink.letters == []
+
+
+async def test_what_a_domain_of_ours_has_proven_keeps_its_sender(
+    serve: Callable[..., Any], sink: Sink, dns: FakeResolver
+) -> None:
+    """A letter of ours that another host has passed on to an alias here, or another host of ours has sent."""
+    post = await serve()
+    publish(dns, "bob.test", spf=b"v=spf1 ip4:192.0.2.1 -all")
+    assert (await send(post, signed(compose("alice@bob.test"), "bob.test"), sender="alice@bob.test")).startswith("250")
+    await passed_on(sink)
+    assert sink.senders == ["MAIL FROM:<alice@bob.test>"]
 
 
 async def test_a_letter_that_was_held_for_weeks_leaves_under_an_address_that_is_good(

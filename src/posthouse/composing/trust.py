@@ -36,7 +36,7 @@ def open_trust(ground: Ground, identity: Identity) -> Trust:
 
 
 def open_key_rotation(ground: Ground, identity: Identity, resolver: Resolver) -> KeyRotation:
-    return KeyRotation(
+    rotation = KeyRotation(
         ground.database,
         ground.bus,
         identity.domain_keys,
@@ -46,6 +46,10 @@ def open_key_rotation(ground: Ground, identity: Identity, resolver: Resolver) ->
         hostname=ground.settings.hostname,
         terms=rotation_terms(ground.settings),
     )
+    ground.metrics.gauge(
+        "keys_not_in_dns", "DKIM keys that sign, and whose records DNS does not show", lambda: len(rotation.lost())
+    )
+    return rotation
 
 
 def forwarding_domain(settings: Settings) -> str:

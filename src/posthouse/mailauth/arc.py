@@ -12,7 +12,7 @@ from enum import StrEnum
 
 from posthouse.mail.header import Field, split_fields
 from posthouse.mailauth.canonical import RELAXED
-from posthouse.mailauth.dkim_verify import body_hashes, check_body
+from posthouse.mailauth.dkim_verify import body_hashes, check_body, check_end
 from posthouse.mailauth.results import AuthResults, parse_results
 from posthouse.mailauth.signatures import (
     BodyForm,
@@ -202,6 +202,7 @@ class ArcCheck:
         tags = _without_instance(each.message.tags)
         key = public_key(records, tags)
         check_body(self.hashes[each.body_form], each.body_form, tags)
+        check_end(self.hashes[each.body_form])
         # Sealers of the drafts' time left c= out and meant relaxed, RFC 8617 §4.1.2 means simple by it.
         left_out = (RELAXED,) if b"c" not in tags else ()
         fault: SignatureFault | None = None

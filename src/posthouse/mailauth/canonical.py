@@ -76,12 +76,13 @@ class BodyHash:
         self._hash = hashlib.sha256()
         self._is_simple = form == SIMPLE
         self._left = limit
+        self.is_cut = False  # content has come beyond `limit`
         self._is_empty = True
         self._empty_lines = 0  # CRLFs not hashed yet: they count only if something follows
         self._rest = b""  # what follows them: at most a blank and a CR
 
     def update(self, chunk: bytes) -> None:
-        if not chunk or self._left == 0:
+        if not chunk or self.is_cut:
             return
         text = self._rest + chunk
         if self._is_simple:
@@ -99,6 +100,7 @@ class BodyHash:
 
     def _take(self, octets: bytes | memoryview) -> None:
         if self._left is not None:
+            self.is_cut = self.is_cut or len(octets) > self._left
             octets = octets[: self._left]
             self._left -= len(octets)
         if len(octets) > _STEP * _MAX_STEPS:

@@ -120,6 +120,7 @@ class DkimCheck:
             check_body(self.hashes[signature.body_form], signature.body_form, tags)
             signed = signed_octets(self._header, self._fields, signature.field, signature.header_form, tags)
             check_signature(key, tags, signed)
+            check_end(self.hashes[signature.body_form])
         except SignatureFault as fault:
             return _verdict(tags, fault.result, str(fault))
         return _verdict(tags, SignatureResult.PASS)
@@ -136,6 +137,13 @@ def check_body(body: BodyHash, form: BodyForm, tags: Mapping[bytes, bytes]) -> N
         raise SignatureFault("l= is no length within the body")
     if not hmac.compare_digest(body.digest(), base64_of(tags[b"bh"])):
         raise SignatureFault("the body was changed", SignatureResult.FAIL)
+
+
+def check_end(body: BodyHash) -> None:
+    """Of a good signature. Raises SignatureFault where the body goes on behind what was signed: RFC 6376 §6.1.3 and
+    §8.2 let us choose, and what anybody has added may be all that people see."""
+    if body.is_cut:
+        raise SignatureFault("the body goes on behind what was signed (l=)", SignatureResult.POLICY)
 
 
 def verify(header: bytes, body: bytes, lookup: KeyLookup, *, now: float | None = None) -> list[Verification]:

@@ -91,6 +91,12 @@ def walk_targets(domain: str) -> list[str]:
     return [domain, *(".".join(parents[at:]) for at in range(len(parents)))]
 
 
+def may_be_related(one: str, other: str) -> bool:
+    """Whether two domains might be of one organization, without asking DNS: two labels in common. It takes too many for
+    one, and none of one for two, but for owners of a top level domain."""
+    return one.split(".")[-2:] == other.split(".")[-2:]
+
+
 def _select(domain: str, found: list[Published]) -> str:
     """§4.10.2, the three rules."""
     for name, record in found:

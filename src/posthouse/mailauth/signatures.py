@@ -47,6 +47,7 @@ class SignatureResult(StrEnum):
 
     PASS = "pass"  # noqa: S105 - the result's name
     FAIL = "fail"
+    POLICY = "policy"  # good, and of a kind that is not believed here
     PERMERROR = "permerror"
     TEMPERROR = "temperror"
 

@@ -224,7 +224,7 @@ class ReportPoster:
 
     async def _resolve(self, to: Address) -> Resolution:
         try:
-            back = None if self._forwarding is None else await self._forwarding.resolve(to, ReversePath(None))
+            back = None if self._forwarding is None else await self._forwarding.resolve(to)
         except Refusal as refusal:
             return Resolution(to, domain_is_local=True, status=refusal.status)
         return await self._directory.resolve(to) if back is None else back

@@ -124,7 +124,8 @@ def _by_spf(terms: Terms, found: Findings) -> Decision:
 
 
 def _by_dmarc(terms: Terms, verdict: DmarcVerdict, found: Findings) -> Decision:
-    if verdict.result is DmarcResult.TEMPERROR and terms.defers_temperror:
+    would_pass = verdict.author in found.would_pass
+    if verdict.result is DmarcResult.TEMPERROR and (terms.defers_temperror or would_pass):
         text = f"The DMARC policy of {verdict.author} cannot be applied at the moment, try again later"
         return Decision(Action.ACCEPT, Refusal(DNS_FAULT, _one_line(text)))
     if verdict.result is not DmarcResult.FAIL:
@@ -133,7 +134,10 @@ def _by_dmarc(terms: Terms, verdict: DmarcVerdict, found: Findings) -> Decision:
     if found.voucher and action is not Action.ACCEPT:
         return Decision(Action.ACCEPT, local=f"the trusted sealer {found.voucher} has seen DMARC pass (ARC)")
     local = ""
-    if is_exception:
+    if would_pass and action is Action.QUARANTINE:
+        # Passed on, it would be no junk any more but a letter that passes the very policy that it fails here.
+        action, local = Action.REJECT, "passed on from here, it would pass at the next host"
+    elif is_exception:
         local = f"a setting says {action} for {verdict.author}"
     elif action is not _ASKED[verdict.policy]:
         local = f"a setting says {action} instead of {verdict.policy}"

@@ -2,7 +2,7 @@
 """Letters that are passed on to other servers: under which reverse-path they leave, and who gets what comes back to it.
 
 Invariant: what is taken for a rewritten address goes to the one sender that it was made for, and only reports do (the
-null reverse-path): nobody can send anything else through here by such an address.
+null reverse-path, `Reception` sees to it): nobody can send anything else through here by such an address.
 """
 
 from __future__ import annotations
@@ -13,7 +13,8 @@ from functools import partial
 from posthouse.mail.address import Address, Domain, parse_address
 from posthouse.mail.envelope import ReversePath
 from posthouse.mail.srs import DAY, LetterReference, Srs, SrsFault, is_rewritten
-from posthouse.outcome import BAD_MAILBOX, NOT_AUTHORIZED, Refusal
+from posthouse.mailauth.organization import may_be_related
+from posthouse.outcome import BAD_MAILBOX, Refusal
 from posthouse.ports import Clock, Database
 from posthouse.services.directory import Directory, Resolution
 from posthouse.store import letter_story, verdicts
@@ -45,7 +46,8 @@ class Forwarding:
         self._directory = directory
         self._clock = clock
         self._key = key
-        self._domains = {Domain.parse(hostname)}
+        self._hostname = Domain.parse(hostname)
+        self._domains = {self._hostname}
         self.set_terms(domain=domain, rewrites=rewrites)
 
     def set_terms(self, *, domain: str, rewrites: bool) -> None:
@@ -59,22 +61,37 @@ class Forwarding:
         is passed on: its sender's domain does not know this host (RFC 7208 §10.3)."""
         path = letter.reverse_path
         sender = path.address
-        if sender is None or not self._rewrites or await self._directory.is_local_domain(sender.domain.name):
+        if sender is None or not self._rewrites or sender.domain in self._domains:
             return path
-        if sender.domain in self._domains or await self._would_vouch(letter):
+        unproven = await self._unproven_authors(letter)
+        if await self._directory.is_local_domain(sender.domain.name):
+            # A user's, or so it says: then it must not leave in the name of a domain that does not know it.
+            if not unproven:
+                return path
+        elif any(may_be_related(author, self._srs.domain.name) for author in unproven):
+            # A reverse-path of ours would make the next host believe the author: SPF passes for it, and is aligned.
             return path
         now = self._clock.wall()
         day = letter.received_at if 0 <= now - letter.received_at <= FRESH else now
         return replace(path, address=self._srs.rewrite(sender, day, letter.id))
 
-    async def resolve(self, address: Address, sender: ReversePath) -> Resolution | None:
-        """Where a letter to a rewritten address goes; None for any other address. Raises Refusal."""
+    async def leaves_as(self, path: ReversePath) -> str:
+        """In whose name SPF passes at the next host for a letter from another server whose author nobody has proven, ""
+        where that is none of ours. The null reverse-path has the name in EHLO (RFC 7208 §2.4)."""
+        sender = path.address
+        if sender is None:
+            return self._hostname.name
+        if sender.domain in self._domains:
+            return sender.domain.name
+        if await self._directory.is_local_domain(sender.domain.name):
+            return self._srs.domain.name if self._rewrites else sender.domain.name
+        return ""
+
+    async def resolve(self, address: Address) -> Resolution | None:
+        """Where a report to a rewritten address goes; None for any other address. Raises Refusal."""
         if not self._is_ours(address):
             return None
         original = await self._original(address)
-        if not sender.is_null:
-            # RFC 3464 §2: reports have the null reverse-path, and RFC 3834 §3.3 wants it of automatic answers.
-            raise Refusal(NOT_AUTHORIZED, "That address takes only reports about a letter that was passed on")
         there = await self._directory.resolve(original)
         if there.domain_is_local:
             return replace(there, address=address)
@@ -99,14 +116,16 @@ class Forwarding:
             address = original
         raise Refusal(BAD_MAILBOX, "No such mailbox here: that address leads in a circle")
 
-    async def _would_vouch(self, letter: ClaimedLetter) -> bool:
-        """Whether a reverse-path of ours would make the next host believe an author that the checks here did not: SPF
-        passes for it, and is aligned (RFC 9989 §4.4) where author and address are of one organisation. Two labels in
-        common count as that: a few more such letters keep a sender that does not help them, and no list is needed."""
+    async def _unproven_authors(self, letter: ClaimedLetter) -> list[str]:
+        """Whom the checks here did not believe; none of a letter that was not checked."""
         verdict = await self._database.read(partial(verdicts.of, letter=letter.id))
-        if verdict is None or verdict.author.split(".")[-2:] != self._srs.domain.name.split(".")[-2:]:
-            return False
-        return any(each.method == "dmarc" and each.result not in ("pass", "none") for each in verdict.statements)
+        return [
+            value
+            for each in (() if verdict is None else verdict.statements)
+            if each.method == "dmarc" and each.result not in ("pass", "none")
+            for kind, name, value in each.properties
+            if (kind, name) == ("header", "from")
+        ]
 
     async def _sender_of(self, reference: LetterReference) -> Address | None:
         text = await self._database.read(lambda reader: letter_story.reverse_path(reader, reference.letter))

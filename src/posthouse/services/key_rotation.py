@@ -39,6 +39,8 @@ from posthouse.telemetry import logger
 # servers of a zone follow the first one.
 SETTLE = 2 * 3600.0
 MAX_NAMES = 100  # names whose keys are made anew by age in one look: making an RSA key takes a tenth of a second
+# Records of signing keys looked for in one look; the next one goes on behind them.
+MAX_WATCHED = 100
 OWN_PREFIX = "host"  # of selectors of the host's own keys, so that a domain of the same name finds none taken
 COMMAND = "posthouse domain keys"
 
@@ -73,6 +75,9 @@ class KeyRotation:
         self._key = key
         self._hostname = hostname
         self.terms = terms
+        self._begun: dict[tuple[int, float], float] = {}  # (key, wall time) -> the same moment by the monotonic clock
+        self._lost: dict[int, KeyInfo] = {}  # keys that sign, and whose records DNS has shown no more
+        self._watched = 0  # the last of the keys that were looked for
         self._log = logger("keys")
 
     # --- what an administrator asks for -----------------------------------------------------------
@@ -145,6 +150,18 @@ class KeyRotation:
                 found.append(Finding("keys", "warning", text, f"take {each.record_name} out of DNS"))
         return found
 
+    def lost(self) -> list[Finding]:
+        """Of the keys that sign for any domain, those whose records were missing when they were last looked for."""
+        return [
+            Finding(
+                "keys",
+                "error",
+                f"DNS does not show the key {each.selector} of {each.domain}; its signatures fail",
+                f"add the record {each.record_name}; `{COMMAND} list {each.domain}` prints it",
+            )
+            for each in self._lost.values()
+        ]
+
     # --- what happens by itself -------------------------------------------------------------------
 
     async def begin(self) -> None:
@@ -164,16 +181,20 @@ class KeyRotation:
                 self._log.warning("no new keys", domain=name, reason=str(reason))
             else:
                 self._log.warning("new keys by age: their records are to be added to DNS", domain=name)
-        for each in await self._infos(None):
+        found = await self._infos(None)
+        for each in found:
             match each.state:
                 case KeyState.PUBLISHED:
                     await self._look_for(each)
-                case KeyState.RETIRED if self._clock.wall() - each.changed_at >= self.terms.keep:
+                case KeyState.RETIRED if self._passed(each, each.changed_at) >= self.terms.keep:
                     await self._change(partial(keys.withdraw_key, key_id=each.id, now=self._clock.wall()))
                     self._log.warning("this record may be taken out of DNS", record=each.record_name)
                 case KeyState.WITHDRAWN if await self._is_gone(each):
                     await self._change(partial(keys.forget_key, key_id=each.id))
                     self._log.info("key forgotten", domain=each.domain, selector=each.selector)
+        await self._watch([each for each in found if each.is_active])
+        known = {(each.id, at) for each in await self._infos(None) for at in (each.seen_at, each.changed_at)}
+        self._begun = {moment: begun for moment, begun in self._begun.items() if moment in known}
 
     async def ensure_own_key(self) -> None:
         """Where no domain with keys is above the host's name, the host gets keys of its own; where one has come, they
@@ -215,9 +236,34 @@ class KeyRotation:
                 await self._change(partial(keys.note_seen, key_id=each.id, at=None))
         elif each.seen_at is None or each.seen_at > now:  # the clock was set back
             await self._change(partial(keys.note_seen, key_id=each.id, at=now))
+            self._passed(each, now)
             self._log.info("record seen", record=each.record_name, signs_after=SETTLE)
-        elif now - each.seen_at >= SETTLE:
+        elif self._passed(each, each.seen_at) >= SETTLE:
             await self._activate(each)
+
+    def _passed(self, each: KeyInfo, since: float) -> float:
+        """Seconds, those of this run by the monotonic clock: for the caches of others no time has passed when our wall
+        clock was put forward."""
+        now = self._clock.monotonic()
+        return now - self._begun.setdefault((each.id, since), now - (self._clock.wall() - since))
+
+    async def _watch(self, active: Sequence[KeyInfo]) -> None:
+        """Whether DNS still shows the records of what signs: else signatures fail, and nobody here would know."""
+        numbers = {each.id for each in active}
+        self._lost = {number: each for number, each in self._lost.items() if number in numbers}
+        part = [each for each in active if each.id > self._watched][:MAX_WATCHED]
+        self._watched = 0
+        for each in part:
+            is_shown = await self._is_shown(each)
+            if is_shown is None or (each is part[-1] and len(part) == MAX_WATCHED):
+                self._watched = each.id  # DNS that is silent costs one wait in an hour, and the others come next time
+            if is_shown is None:
+                return
+            if is_shown and self._lost.pop(each.id, None) is not None:
+                self._log.info("record seen again", record=each.record_name)
+            elif not is_shown and each.id not in self._lost:
+                self._lost[each.id] = each
+                self._log.warning("DNS does not show the record of a key that signs", record=each.record_name)
 
     async def _is_shown(self, each: KeyInfo) -> bool | None:
         """Whether DNS shows the record as it should be and no other beside it: of several, any may be taken (RFC 6376

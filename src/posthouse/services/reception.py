@@ -12,7 +12,16 @@ from posthouse.mail.address import Address
 from posthouse.mail.envelope import ForwardPath, ReversePath
 from posthouse.mail.header import HeaderScan
 from posthouse.mail.trace import Hop, is_looping, received, was_delivered_to
-from posthouse.outcome import BAD_CONTENT, NOT_AUTHORIZED, RATE_LIMITED, ROUTING_LOOP, SYSTEM_FULL, Refusal, Status
+from posthouse.outcome import (
+    BAD_CONTENT,
+    NOT_AUTHORIZED,
+    RATE_LIMITED,
+    ROUTING_LOOP,
+    SYSTEM_FULL,
+    TOO_MANY_RECIPIENTS,
+    Refusal,
+    Status,
+)
 from posthouse.ports import BlobStore, Clock
 from posthouse.services.acceptance import Acceptance
 from posthouse.services.delivery import Origin
@@ -35,6 +44,7 @@ REFUSED_BECAUSE: dict[tuple[int, ...], str] = {
     (5, 4, 6): "This address forwards in a circle",
 }
 
+ONLY_REPORTS = "That address takes only reports about a letter that was passed on"
 UNCHECKED = Judgement()
 
 
@@ -88,8 +98,11 @@ class _Arrival(MailTransaction):
         self._office = office
         self._trace = trace
         self._check: LetterCheck | None = None
+        self._is_probe = False  # of an address for reports, by somebody who sends none
 
     async def admit(self, path: ForwardPath) -> Recipient:
+        if self._is_probe:
+            raise Refusal(TOO_MANY_RECIPIENTS, "Send to other recipients apart from an address that takes only reports")
         resolution = await self._resolve(path.address)
         if not resolution.domain_is_local:
             raise Refusal(NOT_AUTHORIZED, "Relaying denied: that domain is not served here")
@@ -101,10 +114,21 @@ class _Arrival(MailTransaction):
     async def _resolve(self, address: Address) -> Resolution:
         """Raises Refusal."""
         forwarding = self._office.forwarding
-        back = None if forwarding is None else await forwarding.resolve(address, self.reverse_path)
-        return await self._office.directory.resolve(address) if back is None else back
+        back = None if forwarding is None else await forwarding.resolve(address)
+        if back is None:
+            return await self._office.directory.resolve(address)
+        # RFC 3464 §2: reports have the null reverse-path, and RFC 3834 §3.3 wants it of automatic answers. Some hosts
+        # ask for a sender under a name of their own before they take a letter from it, and go no further than RCPT:
+        # they hear that it is there, as long as no other recipient would have to share the answer to DATA.
+        if not self.reverse_path.is_null:
+            if self.recipients:
+                raise Refusal(NOT_AUTHORIZED, ONLY_REPORTS)
+            self._is_probe = True
+        return back
 
     def incoming(self) -> IncomingLetter:
+        if self._is_probe:
+            raise Refusal(NOT_AUTHORIZED, ONLY_REPORTS)
         blobs, entry_check = self._office.blobs, self._office.entry_check
         if entry_check is None or entry_check.is_exempt(self.client.peer):
             return IncomingLetter(blobs)
@@ -161,7 +185,10 @@ class _Arrival(MailTransaction):
         if self._check is None:
             return UNCHECKED, None
         assert self._office.entry_check is not None
-        found = await self._check.findings()
+        leaves_as = ""
+        if self._office.forwarding is not None and any(each.resolution.remote for each in self.recipients):
+            leaves_as = await self._office.forwarding.leaves_as(self.reverse_path)
+        found = await self._check.findings(leaves_as)
         return self._office.entry_check.judge(found, self._trace, self.recipients), found.custody
 
     async def _seal(self, custody: Custody | None, judgement: Judgement, now: float) -> bytes:

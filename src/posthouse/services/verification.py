@@ -20,7 +20,7 @@ from posthouse.mailauth.author import Authors
 from posthouse.mailauth.dkim_verify import Verification
 from posthouse.mailauth.dmarc import DmarcResult, DmarcVerdict, judge_authors
 from posthouse.mailauth.iprev import IprevResult, IprevVerdict
-from posthouse.mailauth.organization import TreeWalk
+from posthouse.mailauth.organization import TreeWalk, may_be_related
 from posthouse.mailauth.results import remove_claimed
 from posthouse.mailauth.spf import SpfResult, SpfVerdict
 from posthouse.ports import Clock, IPAddress, NameNotFound, Peer, Resolver, ResolverFault
@@ -40,7 +40,8 @@ T = TypeVar("T")
 @dataclass(frozen=True, slots=True)
 class Findings:
     """All that was found about one letter. `dmarc` has the verdict to act on first. `voucher` and `custody`: as
-    LetterClaims tells them."""
+    LetterClaims tells them. `would_pass`: Author Domains that are not proven, and for which DMARC might pass at the
+    next host because the letter came through here."""
 
     address: IPAddress
     spf: SpfVerdict
@@ -52,6 +53,7 @@ class Findings:
     dmarc: tuple[DmarcVerdict, ...]
     voucher: str = ""
     custody: Custody | None = None
+    would_pass: tuple[str, ...] = ()
 
 
 class Verifier:
@@ -149,8 +151,9 @@ class LetterCheck:
         assert self._claims is not None
         self._claims.update(chunk)
 
-    async def findings(self) -> Findings:
-        """After the whole letter."""
+    async def findings(self, leaves_as: str = "") -> Findings:
+        """After the whole letter. `leaves_as`: in whose name SPF passes at the next host, "" where the letter is not
+        passed on, or in none of ours."""
         claims = self._claims
         assert claims is not None
         deadline = asyncio.get_running_loop().time() + MAX_WAIT
@@ -176,7 +179,23 @@ class LetterCheck:
             dmarc,
             claims.voucher(chain, dmarc, self._trusted),
             claims.custody(chain),
+            await self._would_pass(leaves_as, dmarc, deadline) if leaves_as else (),
         )
+
+    async def _would_pass(self, name: str, dmarc: Sequence[DmarcVerdict], deadline: float) -> tuple[str, ...]:
+        """As the next host will judge, who sees SPF pass for this name. Only who may be of its organization is asked
+        about; where DNS does not tell, he might pass."""
+        unproven = (DmarcResult.FAIL, DmarcResult.TEMPERROR)
+        authors = [each.author for each in dmarc if each.result in unproven and may_be_related(each.author, name)]
+        if not authors:
+            return ()
+        spf = SpfVerdict(SpfResult.PASS, name, "mailfrom")
+        judging = self._dns.begin(partial(judge_authors, self._dns, Authors(tuple(authors)), spf, ()))
+        await _wait([judging], deadline)
+        there = _done(judging)
+        if there is None:
+            return tuple(authors)
+        return tuple(each.author for each in there if each.result not in (DmarcResult.FAIL, DmarcResult.NONE))
 
     def _late_spf(self) -> SpfVerdict:
         domain, identity = (self._sender.rpartition("@")[2], "mailfrom") if self._sender else (self._hello, "helo")

@@ -72,9 +72,11 @@ def of(reader: Reader, letter: int) -> Verdict | None:
 
 
 def purge(tx: Transaction, before: float, page: int) -> int:
-    """Forget those of letters that came before this time; returns how many rows went. Ids grow with time."""
+    """Forget those of letters that came before this time and wait in the queue no more: under which sender a letter
+    leaves hangs on it. Returns how many rows went. Ids grow with time."""
     return tx.run(
-        "DELETE FROM verdict WHERE letter IN (SELECT letter FROM verdict ORDER BY letter LIMIT :n) AND at < :before",
+        "DELETE FROM verdict WHERE letter IN (SELECT letter FROM verdict WHERE NOT EXISTS (SELECT 1 FROM queue_letter"
+        " WHERE queue_letter.id = verdict.letter) ORDER BY letter LIMIT :n) AND at < :before",
         n=page,
         before=before,
     )

@@ -183,6 +183,8 @@ class _Api:
             name, around, records = await self._records(domain)
             findings += await checkup.domain(name, records, around)
             findings += await self._office.key_rotation.findings(name)
+        else:
+            findings += self._office.key_rotation.lost()
         if store:
             findings += await checkup.store()
         return findings
