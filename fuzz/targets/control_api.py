@@ -90,7 +90,7 @@ class _House:
         nowhere = _Refusing(ResolverFault("no DNS here"))
         machine = dataclasses.replace(real_machine(), resolver=lambda _: nowhere)
         house = open_house(folder, settings, machine)
-        office = office_of(house, lambda: None, is_serving=False)
+        office = office_of(house, list, is_serving=False)
         refusal = Refusal(NOT_AUTHORIZED, "no backups here")
         office = dataclasses.replace(office, backups=_Refusing(refusal))  # type: ignore[arg-type]  # a service
         self._config = HttpServer(control_app(office), [])._config

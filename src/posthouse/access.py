@@ -66,7 +66,7 @@ async def _alone(folder: Path) -> AsyncIterator[httpx2.AsyncClient]:
     telemetry.configure(as_json=False, level=LOG_LEVEL)
     house = open_house(folder, config.load(folder), real_machine())
     try:
-        app = control_app(office_of(house, lambda: None, is_serving=False))
+        app = control_app(office_of(house, list, is_serving=False))
         transport = httpx2.ASGITransport(app)
         async with httpx2.AsyncClient(transport=transport, base_url=BASE, timeout=WAIT) as made:
             yield made

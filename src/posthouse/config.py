@@ -388,7 +388,11 @@ class Acme(Section):
         " dns-01 can do wildcards.",
     )
     profile: str = setting("", "Which of the authority's kinds of certificate (`shortlived`, say); empty: its default.")
-    key: Literal["ec", "rsa"] = setting("ec", "EC P-256, or RSA of 2048 bits for clients of the time before 2010.")
+    key: Literal["ec", "rsa"] = setting(
+        "ec",
+        "EC P-256, or RSA of 2048 bits for clients of the time before 2010. A change is a rollover: where TLSA records"
+        " exist it waits for that of the new key.",
+    )
     rollover: int = setting(
         0,
         "A new key with every so many renewals, announced in DNS in time where TLSA records exist; 0 = never, so that"

@@ -33,7 +33,7 @@ SERVED = (
 )  # keys of [listen] that are built
 
 
-def office_of(house: House, reload: Callable[[], None], *, is_serving: bool) -> Office:
+def office_of(house: House, reload: Callable[[], list[str]], *, is_serving: bool) -> Office:
     """What the admin API acts on. `is_serving`: the listeners of the settings are this process's own."""
     settings, machine = house.settings, house.machine
     listens = frozenset(name for name in SERVED if getattr(settings.listen, name))

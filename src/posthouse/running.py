@@ -233,8 +233,9 @@ class _Process:
         await asyncio.gather(*(each.stop() for each in self._http))
         await self._server.stop(self._house.settings.process.drain)
 
-    def reload(self) -> None:
-        """SIGHUP: settings and certificates. Raises ConfigError, and then nothing is changed."""
+    def reload(self) -> list[str]:
+        """SIGHUP: settings and certificates; the changed settings that need a restart. Raises ConfigError, and then
+        nothing is changed."""
         self._notifier.reloading()
         try:
             settings = config.load(self._house.folder)
@@ -245,7 +246,7 @@ class _Process:
                 self._certificates.reload()
             except CertificateFault as fault:
                 raise ConfigError([f"tls.certificates: {fault}"]) from None
-            self._server.reload(settings)
+            return self._server.reload(settings)
         finally:
             self._notifier.ready()
 

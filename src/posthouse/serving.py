@@ -139,10 +139,10 @@ class Server:
         await self.house.close()
         self._log.info("stopped")
 
-    def reload(self, settings: Settings) -> None:
+    def reload(self, settings: Settings) -> list[str]:
         """Take over what can change while serving: routes, schedules, how letters from other servers are judged, how
-        letters are passed on, signed and protected, our own MTA-STS policy. The rest needs a restart; the log
-        says so."""
+        letters are passed on, signed and protected, our own MTA-STS policy. The rest needs a restart: what of it has
+        changed is logged and given back."""
         self.house.routing.set_routes(static_routes(settings))
         self.house.room.set_rules(settings)
         schedules = schedules_of(settings)
@@ -153,13 +153,21 @@ class Server:
         taken = {"routes", "queue", "authentication", "forwarding", "signing", "transport", "mta_sts"}
         old = self.house.settings.model_dump(exclude=taken)
         new = settings.model_dump(exclude=taken)
-        changed = sorted(key for key in new if new[key] != old[key])
+        changed = sorted(each for key in new for each in _changed(key, old[key], new[key]))
         if settings.transport.requiretls != self.house.settings.transport.requiretls:
             changed.append("transport.requiretls")
         if changed:
-            self._log.warning("a restart is needed for changes in these sections", sections=changed)
+            self._log.warning("a restart is needed for changes of these settings", settings=changed)
         self.house.relay.wake()
         self._log.info("reloaded")
+        return changed
+
+
+def _changed(name: str, old: object, new: object) -> list[str]:
+    """The settings that differ, by their names in the file."""
+    if isinstance(old, dict) and isinstance(new, dict) and old.keys() == new.keys():
+        return [each for key in new for each in _changed(f"{name}.{key}", old[key], new[key])]
+    return [] if old == new else [name]
 
 
 def admission_of(section: config.Smtp | config.Pop3 | config.Imap | config.Web, descriptors: int | None) -> Admission:

@@ -8,8 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from posthouse.config import ConfigError
+from posthouse.composing.certificates import key_file
+from posthouse.config import ConfigError, parse
+from posthouse.edges.cli.certificates import Why
+from posthouse.net.certificate import self_signed_files
 from posthouse.net.disk import PosixDisk
+from posthouse.services.acme.words import REASONS
 from posthouse.services.acme.x509 import challenge_certificate, key_digest, make_key, read_key
 from posthouse.services.certificate_shelf import CertificateShelf, State
 from tests.fakes import FakeEntropy
@@ -29,7 +33,7 @@ def settle(line: Line, text: str) -> None:
 
 def serve(line: Line, *, state: State | None = None, seed: int = 1) -> str:
     """Put a certificate in its place; the digest of its key."""
-    shelf = CertificateShelf(line.folder, PosixDisk())
+    shelf = CertificateShelf(line.folder, PosixDisk(), lambda _: "")
     pem = challenge_certificate(HOST, "proof", SOON, FakeEntropy(seed))
     start = pem.index(b"-----BEGIN CERTIFICATE")
     key = read_key(pem[:start])
@@ -76,7 +80,7 @@ def test_the_next_key_is_shown_beside_the_present_one(line: Line) -> None:
     settle(line, WANTED)
     digest = serve(line)
     following = make_key("ec", FakeEntropy(9))
-    CertificateShelf(line.folder, PosixDisk()).keep_next_key("main", following)
+    CertificateShelf(line.folder, PosixDisk(), lambda _: "").keep_next_key("main", following)
     zone = line.done("dns", "alice.test")
     assert f"3 1 1 {digest}" in zone
     assert f"3 1 1 {key_digest(following)}" in zone
@@ -94,6 +98,39 @@ def test_one_that_cannot_be_renewed(line: Line) -> None:
     assert any(
         each["text"].endswith("cannot be renewed and ends on 2096-10-09: no such name") for each in checked(line)
     )
+
+
+def test_one_that_is_revoked(line: Line) -> None:
+    settle(line, WANTED)
+    assert "there is no certificate main yet" in line.refused("certificate", "revoke", "main")
+    serve(line)
+    refused = line.refused("certificate", "revoke", "main", "--reason", "key-compromise")
+    assert "certificate main is not revoked: " in refused
+    assert line.run("certificate", "revoke").exit_code == 2, "which one has to be said"
+    assert line.run("certificate", "revoke", "main", "--reason", "whim").exit_code == 2
+    assert {each.value for each in Why} == set(REASONS)
+    shelf = CertificateShelf(line.folder, PosixDisk(), lambda _: "")
+    served = shelf.served("main")
+    assert served is not None
+    shelf.keep_state("main", State(revoked=served.fingerprint, revoked_for="key-compromise"))
+    [status] = line.told("certificate", "list")
+    assert (status["state"], status["revoked_for"]) == ("revoked", "key-compromise")
+    assert any(each["text"].endswith("is revoked (key-compromise), and still served") for each in checked(line))
+
+
+def test_the_first_certificate_takes_the_key_of_the_one_by_hand(line: Line, tmp_path: Path) -> None:
+    """So that TLSA records stay right when an authority takes over."""
+    pem = challenge_certificate(HOST, "proof", SOON, FakeEntropy(5))
+    start = pem.index(b"-----BEGIN CERTIFICATE")
+    (tmp_path / "k.pem").write_bytes(pem[:start])
+    (tmp_path / "c.pem").write_bytes(pem[start:])
+    text = f'hostname = "{HOST}"\n[[tls.certificates]]\ncertificate = "{tmp_path}/c.pem"\nkey = "{tmp_path}/k.pem"\n'
+    settings = parse(text.encode(), "test")
+    own = self_signed_files(line.folder).key
+    assert key_file(line.folder, settings) == tmp_path / "k.pem"
+    assert key_file(line.folder, parse(text.replace(HOST, "other.test", 1).encode(), "test")) == own
+    (tmp_path / "c.pem").write_bytes(b"nonsense")
+    assert key_file(line.folder, settings) == own
 
 
 def test_dns_update_needs_a_server(line: Line) -> None:

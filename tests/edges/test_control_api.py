@@ -76,10 +76,11 @@ async def world(house: Path) -> AsyncIterator[World]:
     opened = open_house(house, config.load(house), real_machine())
     reloads: list[str] = []
 
-    def reload() -> None:
+    def reload() -> list[str]:
         if reloads:
             raise ConfigError(["posthouse.toml: queue.warn: no"])
         reloads.append("done")
+        return ["acme.names"]
 
     app = control_app(office_of(opened, reload, is_serving=False))
     async with httpx2.AsyncClient(transport=httpx2.ASGITransport(app), base_url="http://posthouse") as client:
@@ -92,7 +93,7 @@ async def test_status_and_reload(world: World) -> None:
     assert status["hostname"] == "mail.alice.test"
     assert status["is_serving"] is False
     assert status["queue"]["letters"] == 0
-    assert await world.ask("POST", "/v1/reload") == {}
+    assert await world.ask("POST", "/v1/reload") == {"restart_needed": ["acme.names"]}
     refused = await world.ask("POST", "/v1/reload", 422)
     assert refused["error"] == "posthouse.toml: queue.warn: no"
 

@@ -99,6 +99,13 @@ class Pebble:
             process.wait(10)
         self._processes.clear()
 
+    def revocation(self, certificate: bytes) -> tuple[str, int | None]:
+        """Of a certificate in DER form: "Valid" or "Revoked", and the reason's number (RFC 5280 §5.3.1)."""
+        serial = x509.load_der_x509_certificate(certificate).serial_number
+        answer = httpx2.get(f"https://127.0.0.1:{self.management}/cert-status-by-serial/{serial:x}", verify=False)
+        said = answer.json()
+        return said["Status"], said.get("Reason")
+
     def root(self) -> bytes:
         """The certificate that everything it issues leads to."""
         answer = httpx2.get(f"https://127.0.0.1:{self.management}/roots/0", verify=False)

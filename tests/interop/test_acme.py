@@ -24,8 +24,11 @@ from starlette.routing import Route
 from posthouse import config
 from posthouse.app import House, open_house
 from posthouse.composing.ground import real_machine
+from posthouse.net.disk import PosixDisk
 from posthouse.net.http import HttpServer
 from posthouse.outcome import Refusal
+from posthouse.services.acme.words import Reason
+from posthouse.services.certificate_shelf import CertificateShelf
 
 from .authority import EAB_KEY, EAB_KEY_ID, Pebble
 from .bind import Bind
@@ -98,6 +101,23 @@ async def test_a_certificate_is_renewed_with_the_same_key(pebble: Pebble, tmp_pa
         third = await house.certificates.renew("main", new_key=True)
         assert third.key_digest != first.key_digest
         assert third.state == "good"
+
+
+@pytest.mark.parametrize(("reason", "code"), [("key-compromise", 1), ("superseded", 4)])
+async def test_revocation(pebble: Pebble, tmp_path: Path, reason: Reason, code: int) -> None:
+    """Signed by the certificate's key or by the account; the next one is there at once."""
+    shelf = CertificateShelf(tmp_path / "house", PosixDisk(), lambda _: "")
+    async with in_process(tmp_path / "house", pebble.settings(), pebble.http) as house:
+        await until_issued(house)
+        first = shelf.served("main")
+        assert first is not None
+        second = await house.certificates.revoke("main", reason)
+        assert second.state == "good"
+        assert (second.key_digest != first.facts.key_digest) == (reason == "key-compromise")
+        assert pebble.revocation(first.certificate) == ("Revoked", code)
+        present = shelf.served("main")
+        assert present is not None
+        assert pebble.revocation(present.certificate)[0] == "Valid"
 
 
 async def test_many_refused_nonces(base: Path, tmp_path: Path) -> None:

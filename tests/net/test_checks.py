@@ -4,11 +4,14 @@
 from __future__ import annotations
 
 import socket
+import ssl
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from posthouse.config import Settings, from_table
-from posthouse.net.certificate import ensure_self_signed
+from posthouse.net.certificate import CertificateFault, ensure_self_signed, read_facts
 from posthouse.net.checks import local_checks
 from posthouse.services.checkup import Finding
 from tests.fakes import EPOCH, SetClock
@@ -60,6 +63,41 @@ def test_certificates(tmp_path: Path) -> None:
     ensure_self_signed(tmp_path / "c.pem", tmp_path / "k.pem", ["*.alice.test"], EPOCH)
     assert level(look(tmp_path, tls={"certificates": [files]}), "tls") == "ok"
     (tmp_path / "k.pem").unlink()
+    assert level(look(tmp_path, tls={"certificates": [files]}), "tls") == "error"
+
+
+def test_a_renewed_certificate_with_the_old_key_is_told(tmp_path: Path) -> None:
+    """The running server serves what it had; nobody would know before it is started again."""
+    names = ["mail.alice.test"]
+    given, issued = tmp_path / "c.pem", tmp_path / "acme" / "main" / "served.pem"
+    ensure_self_signed(given, tmp_path / "k.pem", names, EPOCH)
+    ensure_self_signed(tmp_path / "other.pem", tmp_path / "other.key", names, EPOCH)
+    files = {"certificate": str(given), "key": str(tmp_path / "k.pem")}
+    assert level(look(tmp_path, tls={"certificates": [files]}), "tls") == "ok"
+    given.write_bytes((tmp_path / "other.pem").read_bytes())
+    [finding] = [each for each in look(tmp_path, tls={"certificates": [files]}) if each.text.startswith(str(given))]
+    assert (finding.level, finding.area) == ("error", "tls")
+    issued.parent.mkdir(parents=True)
+    issued.write_bytes((tmp_path / "k.pem").read_bytes() + given.read_bytes())
+    assert any(each.text.startswith(str(issued)) for each in look(tmp_path, acme={"agreed": True}))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        (b"\x06\x03\x55\x1d\x25", b"\x06\x03\x55\x1d\x11"),  # extKeyUsage becomes a second subjectAltName
+        (b"\x06\x03\x55\x1d\x25", b"\x06\x03\x55\x1d\x0f"),  # and a keyUsage that is none
+        (b"\x3d\x04\x03\x02", b"\x3d\x04\x03\x7f"),  # signed as nobody knows
+    ],
+)
+def test_an_odd_certificate_is_a_finding_and_no_accident(tmp_path: Path, change: tuple[bytes, bytes]) -> None:
+    """What the library raises then is not always a ValueError, and comes late."""
+    ensure_self_signed(tmp_path / "c.pem", tmp_path / "k.pem", ["mail.alice.test"], EPOCH)
+    der = ssl.PEM_cert_to_DER_cert((tmp_path / "c.pem").read_text())
+    (tmp_path / "c.pem").write_text(ssl.DER_cert_to_PEM_cert(der.replace(*change)))
+    with pytest.raises(CertificateFault):
+        read_facts(tmp_path / "c.pem")
+    files = {"certificate": str(tmp_path / "c.pem"), "key": str(tmp_path / "k.pem")}
     assert level(look(tmp_path, tls={"certificates": [files]}), "tls") == "error"
 
 

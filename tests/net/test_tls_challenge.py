@@ -148,7 +148,7 @@ async def test_a_certificate_comes_while_people_are_connected(tmp_path: Path) ->
         client = await house.connect(trusting)
         await client.line()
         _, before = await asyncio.to_thread(handshake, house.port, looking(), NAME)
-        assert not store.refresh(), "nothing has changed"
+        assert store.refresh(), "nothing has changed"
         issued.write_bytes(challenge_certificate(NAME, "proof", NOW, FakeEntropy()))
         assert store.refresh()
         _, after = await asyncio.to_thread(handshake, house.port, looking(), NAME)
@@ -156,6 +156,7 @@ async def test_a_certificate_comes_while_people_are_connected(tmp_path: Path) ->
         assert await client.say(b"still here") == b"still here\r\n"
         issued.write_bytes(b"nonsense")
         assert not store.refresh(), "not all is taken"
+        assert not store.refresh(), "nor has it been since"
         _, last = await asyncio.to_thread(handshake, house.port, looking(), NAME)
         assert last == after, "what was loaded before is served on"
         issued.unlink()
@@ -163,6 +164,23 @@ async def test_a_certificate_comes_while_people_are_connected(tmp_path: Path) ->
         _, last = await asyncio.to_thread(handshake, house.port, looking(), NAME)
         assert last == before
         await client.close()
+
+
+async def test_a_challenge_that_cannot_be_answered_leaves_nothing_behind(
+    store: CertificateStore, challenges: Challenges, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(**_: str) -> None:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("posthouse.net.tls_challenge.tempfile.mkstemp", full)
+        with pytest.raises(OSError, match="No space"):
+            async with challenges.tls(NAME, "proof"):
+                pytest.fail("it is not open")
+    assert challenges.tls_names() == {}
+    assert getattr(store.context, HOOK) is None
+    async with challenges.tls(NAME, "proof"):
+        assert getattr(store.context, HOOK) is not None
 
 
 def test_without_a_single_certificate_nothing_is_served(tmp_path: Path) -> None:

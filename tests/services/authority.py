@@ -14,7 +14,7 @@ from typing import Any
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
 from cryptography.hazmat.primitives.serialization import Encoding
 
@@ -52,6 +52,10 @@ class Order:
     replaces: str = ""
     profile: str = ""
 
+    @property
+    def leaf(self) -> x509.Certificate | None:
+        return x509.load_pem_x509_certificate(self.chain) if self.chain else None
+
 
 class FakeAuthority:
     """`look(kind, name, token, proof)` says whether a challenge is met, as the network sees it."""
@@ -75,6 +79,10 @@ class FakeAuthority:
         self.forgets_after_finalize = False
         self.wants_proof_of = ""  # instead of the names that were ordered
         self.replaced: set[str] = set()
+        self.revokes = True
+        self.revoked: dict[bytes, tuple[int | None, bool]] = {}  # by DER: the reason, whether by the certificate's key
+        self.weak_root = False  # the chain has a certificate that OpenSSL does not take
+        self.begins = 0.0  # seconds from now when what is issued begins
         self.nonces: set[str] = set()
         self.key = ec.generate_private_key(ec.SECP256R1())
         self._count = 0
@@ -94,6 +102,8 @@ class FakeAuthority:
                 "meta": {"externalAccountRequired": bool(self.mac_keys)},
                 "somethingNew": {"x": 1},
             }
+            if self.revokes:
+                directory["revokeCert"] = f"{BASE}/revoke-cert"
             if self.has_renewal_info:
                 directory["renewalInfo"] = f"{BASE}/renewal"
             return self._json(directory)
@@ -133,7 +143,7 @@ class FakeAuthority:
         assert header["alg"] == "ES256"
         assert header["url"] == url, "§6.4"
         assert ("jwk" in header) != ("kid" in header), "§6.2: exclusive"
-        assert ("jwk" in header) == url.endswith("/new-account")
+        assert ("jwk" in header) == url.endswith("/new-account") or url.endswith("/revoke-cert")
         if header["nonce"] not in self.nonces:
             raise Problem("badNonce")
         self.nonces.remove(header["nonce"])
@@ -162,6 +172,8 @@ class FakeAuthority:
                 return self._json({"status": "valid"})
             case "new-order":
                 return self._new_order(json.loads(payload), who)
+            case "revoke-cert":
+                return self._revoke(json.loads(payload), who)
         order = self.orders.get(int(rest.split("/")[0]))
         if order is None or order.account != who:
             raise Problem("malformed", "no such thing", status=404)
@@ -201,6 +213,28 @@ class FakeAuthority:
         url = f"{BASE}/account/{len(self.accounts) + 1}"
         self.accounts[url] = {"jwk": jwk, "contact": wanted.get("contact", [])}
         return self._json({"status": "valid"}, {"location": url}, 201)
+
+    def _revoke(self, wanted: Any, who: str) -> WebReply:
+        """§7.6."""
+        certificate = x509.load_der_x509_certificate(unpadded(wanted["certificate"]))
+        [order] = [each for each in self.orders.values() if each.leaf == certificate]
+        is_own_key = not who.startswith(BASE)
+        if is_own_key:
+            jwk = json.loads(who)
+            point = certificate.public_key()
+            assert isinstance(point, ec.EllipticCurvePublicKey)
+            numbers = point.public_numbers()
+            if (numbers.x, numbers.y) != tuple(int.from_bytes(unpadded(jwk[each]), "big") for each in ("x", "y")):
+                raise Problem("unauthorized", "another key", status=403)
+        elif order.account != who:
+            raise Problem("unauthorized", "another account", status=403)
+        if wanted.get("reason") not in (None, 1, 4, 5):
+            raise Problem("badRevocationReason")
+        der = certificate.public_bytes(Encoding.DER)
+        if der in self.revoked:
+            raise Problem("alreadyRevoked")
+        self.revoked[der] = (wanted.get("reason"), is_own_key)
+        return WebReply(200, {"replay-nonce": self._nonce()}, b"")
 
     def _new_order(self, wanted: Any, who: str) -> WebReply:
         names = [each["value"] for each in wanted["identifiers"]]
@@ -280,7 +314,7 @@ class FakeAuthority:
         return self._order(order)
 
     def _issue(self, csr: x509.CertificateSigningRequest, names: list[str]) -> bytes:
-        now = datetime.datetime.fromtimestamp(self.clock.wall(), datetime.UTC)
+        now = datetime.datetime.fromtimestamp(self.clock.wall() + self.begins, datetime.UTC)
         self._count += 1
         issuer = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "the test's authority")])
 
@@ -302,7 +336,8 @@ class FakeAuthority:
                 builder = builder.add_extension(found, critical=False)
             return builder.sign(self.key, hashes.SHA256()).public_bytes(Encoding.PEM)
 
-        return sign(csr.public_key(), x509.Name([]), self.days, names) + sign(self.key.public_key(), issuer, 3650, [])
+        root = rsa.generate_private_key(65537, 1024).public_key() if self.weak_root else self.key.public_key()
+        return sign(csr.public_key(), x509.Name([]), self.days, names) + sign(root, issuer, 3650, [])
 
     def _nonce(self) -> str:
         self._count += 1

@@ -10,11 +10,13 @@ from pathlib import Path
 from cryptography import x509
 
 from posthouse.net.disk import PosixDisk
+from posthouse.net.tls import CertificateFiles, why_unusable
 from posthouse.ports import Disk
 from posthouse.services.acme.accounts import Accounts
 from posthouse.services.acme.jws import encode
 from posthouse.services.acme.solving import DnsSolver, HttpSolver, TlsSolver
 from posthouse.services.acme.x509 import ACME_IDENTIFIER, ServerKey
+from posthouse.services.certificate_keys import CertificateKeys
 from posthouse.services.certificate_shelf import CertificateShelf
 from posthouse.services.certificate_terms import Authority, CertificatePlan
 from posthouse.services.certificates import Certificates
@@ -43,7 +45,7 @@ class CertificateWorld:
         zone: FakeZone | None = None,
     ) -> None:
         """`keeps`: the authority of a world before, when the server starts again."""
-        self.clock, self.entropy = FakeClock(), FakeEntropy()
+        self.clock, self.entropy = FakeClock(), FakeEntropy(0 if keeps is None else keeps.posts)
         self.workers = InlineWorkers()
         self.metrics = Metrics()
         self.zone = zone or FakeZone("example.test")
@@ -52,7 +54,19 @@ class CertificateWorld:
         self.ca.look = self.look
         self.installed = 0
         self.plans = plans or (CertificatePlan("main", (HOST,), "http-01"),)
-        self.shelf = CertificateShelf(folder, disk or PosixDisk())
+        self.shelf = CertificateShelf(
+            folder, disk or PosixDisk(), lambda path: why_unusable(CertificateFiles(path, path))
+        )
+        keys = CertificateKeys(
+            self.plans,
+            self.shelf,
+            KeyNotice(self.zone, self.zone),
+            clock=self.clock,
+            entropy=self.entropy,
+            workers=self.workers,
+            hostname=HOST,
+            first_key=lambda: first_key,
+        )
         self.certificates = Certificates(
             self.plans,
             authority,
@@ -63,14 +77,12 @@ class CertificateWorld:
                 "tls-alpn-01": TlsSolver(self.challenges),
                 "dns-01": DnsSolver(self.zone, self.zone, 60.0),
             },
-            KeyNotice(self.zone, self.zone),
+            keys,
             clock=self.clock,
             entropy=self.entropy,
             workers=self.workers,
             metrics=self.metrics,
-            hostname=HOST,
             by_hand=lambda: by_hand,
-            first_key=lambda: first_key,
         )
         self.certificates.watch(self._install)
 

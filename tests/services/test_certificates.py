@@ -12,8 +12,11 @@ import pytest
 
 from posthouse.net.disk import PosixDisk
 from posthouse.outcome import Refusal
-from posthouse.ports import AppendFile, WebFault
-from posthouse.services.acme.x509 import key_digest, make_key
+from posthouse.ports import AppendFile, StoreFault, WebFault
+from posthouse.services.acme.words import Reason
+from posthouse.services.acme.x509 import key_digest, key_kind, make_key
+from posthouse.services.certificate_findings import findings_of
+from posthouse.services.certificate_shelf import State
 from posthouse.services.certificate_terms import Authority, CertificatePlan
 from posthouse.services.certificates import Certificates
 from posthouse.services.challenges import ChallengeKind
@@ -279,6 +282,25 @@ def test_an_account_that_is_gone_is_made_again(tmp_path: Path) -> None:
     run(main())
 
 
+def test_an_account_key_that_was_removed_begins_anew(tmp_path: Path) -> None:
+    """As the server advises where it cannot read it: the accounts were that key's."""
+
+    async def main() -> None:
+        world = CertificateWorld(tmp_path)
+        await live(world, 0.1)
+        (tmp_path / "acme" / "account.pem").write_bytes(b"nonsense")
+        again = CertificateWorld(tmp_path, keeps=world.ca)
+        again.certificates.start()
+        with pytest.raises(StoreFault, match="remove it to begin anew"):
+            await again.certificates.renew("main")
+        (tmp_path / "acme" / "account.pem").unlink()
+        assert (await again.certificates.renew("main")).state == "good"
+        await again.certificates.stop()
+        assert len(again.ca.accounts) == 2
+
+    run(main())
+
+
 def test_a_changed_contact_is_told(tmp_path: Path) -> None:
     async def main() -> None:
         world = CertificateWorld(tmp_path)
@@ -361,6 +383,121 @@ def test_a_clock_that_is_years_ahead_does_not_order_without_end(tmp_path: Path) 
     run(main())
 
 
+@pytest.mark.parametrize(("life", "begins"), [(-1.0, 0.0), (90.0, 2 * DAY)])
+def test_a_certificate_that_is_not_good_now_replaces_nothing(tmp_path: Path, life: float, begins: float) -> None:
+    """It has ended already, or begins the day after tomorrow; then it is taken when its time has come."""
+
+    async def main() -> None:
+        world = CertificateWorld(tmp_path)
+        world.certificates.start()
+        await asyncio.sleep(60)
+        before = world.shelf.served("main")
+        world.ca.days, world.ca.begins = (90.0, begins) if begins else (1.0, -2 * DAY)
+        with pytest.raises(Refusal, match="is the clock right"):
+            await world.certificates.renew("main")
+        still = world.shelf.served("main")
+        assert still is not None
+        assert before is not None
+        assert still.certificate == before.certificate
+        assert (await world.certificates.list())[0].state == "failing"
+        world.ca.days, world.ca.begins = 90.0, 0.0
+        await asyncio.sleep(3 * DAY)
+        after = world.shelf.served("main")
+        await world.certificates.stop()
+        assert after is not None
+        assert after.certificate != before.certificate
+        assert len(world.ca.orders) == (2 if begins else 3), "what will be good is not ordered again"
+
+    run(main())
+
+
+def test_a_chain_that_the_tls_library_does_not_take_replaces_nothing(tmp_path: Path) -> None:
+    async def main() -> None:
+        world = CertificateWorld(tmp_path)
+        world.certificates.start()
+        await asyncio.sleep(60)
+        before = (tmp_path / "acme" / "main" / "served.pem").read_bytes()
+        world.ca.weak_root = True
+        with pytest.raises(Refusal, match="what the authority gave cannot be served"):
+            await world.certificates.renew("main")
+        assert (tmp_path / "acme" / "main" / "served.pem").read_bytes() == before
+        assert sorted(each.name for each in (tmp_path / "acme" / "main").iterdir()) == ["served.pem", "state.json"]
+        assert world.installed == 1
+        world.ca.weak_root = False
+        await asyncio.sleep(3600)
+        await world.certificates.stop()
+        assert (await world.certificates.list())[0].state == "good"
+        assert world.installed == 2
+
+    run(main())
+
+
+def test_certificates_that_live_for_hours_are_renewed_in_time(tmp_path: Path) -> None:
+    async def main() -> None:
+        world = CertificateWorld(tmp_path)
+        world.ca.days, world.ca.has_renewal_info = 4 / 24, False
+        world.certificates.start()
+        for _ in range(200):
+            await asyncio.sleep(300)
+            [status] = await world.certificates.list()
+            assert status.state == "good"
+        await world.certificates.stop()
+        assert 5 <= len(world.ca.orders) <= 8
+
+    run(main())
+
+
+def test_an_unforeseen_fault_is_tried_again_ever_more_rarely(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """And told as others are; a look at another certificate does not bring it forward."""
+
+    async def main() -> None:
+        plans = [CertificatePlan("main", (HOST,), "http-01"), CertificatePlan("web", ("web.example.test",), "http-01")]
+        world = CertificateWorld(tmp_path, *plans)
+        real, asked = world.shelf.state, []
+
+        def state(name: str) -> State:
+            if name == "main":
+                asked.append(world.clock.monotonic())
+                raise ZeroDivisionError("of a kind that nobody expects")
+            return real(name)
+
+        world.shelf.state = state  # type: ignore[method-assign]
+        begun = world.clock.monotonic()
+        world.certificates.start()
+        for _ in range(8 * 60):
+            await asyncio.sleep(60)
+            world.certificates._wake.set()
+        assert [round((moment - begun) / 600) for moment in asked] == [0, 1, 4, 10, 22, 46]
+        world.shelf.state = real  # type: ignore[method-assign]
+        [status, other] = await world.certificates.list()
+        assert (status.state, other.state) == ("waiting", "good")
+        assert "nobody expects" in status.error
+        assert status.retry_at is not None
+        assert status.retry_at > world.clock.wall() + 3 * 3600
+        await world.certificates.renew("main")
+        assert (await world.certificates.list())[0].error == ""
+        await world.certificates.stop()
+
+    run(main())
+    said = capsys.readouterr()
+    assert (said.out + said.err).count("Traceback") == 1
+
+
+def test_the_end_of_what_fails_is_measured_after_a_restart(tmp_path: Path) -> None:
+    async def main() -> None:
+        world = CertificateWorld(tmp_path)
+        await live(world, 0.1)
+        world.shelf.keep_state("main", State(failures=3, retry_at=world.clock.wall() + 7200.0, error="no"))
+        again = CertificateWorld(tmp_path, keeps=world.ca)
+        await live(again, 0.01)
+        [status] = await again.certificates.list()
+        assert again.certificates.first_end == status.expires_at
+
+    run(main())
+
+
 def test_a_clock_that_was_years_ahead_holds_nothing_back(tmp_path: Path) -> None:
     async def main() -> None:
         world = CertificateWorld(tmp_path)
@@ -406,6 +543,67 @@ def test_the_first_certificate_takes_the_key_that_is_served_already(tmp_path: Pa
         assert served is not None
         assert served.key.private_numbers() == make_key("ec", FakeEntropy(7)).private_numbers()
         assert world.shelf.next_key("main") is None
+
+    run(main())
+
+
+def test_one_by_hand_gives_its_key_to_the_one_that_will_follow_it(tmp_path: Path) -> None:
+    """Nobody is asked while it wins, but for people who prepare the change."""
+
+    async def main() -> None:
+        key = make_key("ec", FakeEntropy(7))
+        world = CertificateWorld(tmp_path, by_hand=[HOST], first_key=key)
+        world.certificates.start()
+        await asyncio.sleep(3600)
+        assert world.ca.orders == {}
+        status = await world.certificates.renew("main")
+        await world.certificates.stop()
+        assert (status.state, status.key_digest) == ("by hand", key_digest(key))
+
+    run(main())
+
+
+@pytest.mark.parametrize("is_noted", [True, False])
+def test_a_first_key_of_another_kind_is_dropped_only_where_dns_does_not_tell_of_it(
+    tmp_path: Path, is_noted: bool
+) -> None:
+    """`acme.key = "rsa"` with the self-signed certificate's EC key in a TLSA record: a rollover like any."""
+
+    async def main() -> None:
+        first = make_key("ec", FakeEntropy(7))
+        plan = CertificatePlan("main", (HOST,), "http-01", key="rsa")
+        world = CertificateWorld(tmp_path, plan, first_key=first)
+        if is_noted:
+            world.zone.put(tlsa_name(HOST), "TLSA", tlsa_value(key_digest(first)), 3600)
+        world.certificates.start()
+        await asyncio.sleep(1.9 * 3600)
+        if is_noted:
+            assert _digest(world) == key_digest(first), "less than two TTLs"
+            assert len(world.zone.values(tlsa_name(HOST), "TLSA")) == 2
+        await asyncio.sleep(3600)
+        await world.certificates.stop()
+        served = world.shelf.served("main")
+        assert served is not None
+        assert key_kind(served.key) == "rsa"
+        assert len(world.ca.orders) == (2 if is_noted else 1)
+        if is_noted:
+            assert world.zone.values(tlsa_name(HOST), "TLSA") == [tlsa_value(_digest(world))]
+
+    run(main())
+
+
+def test_another_kind_of_key_in_the_settings_is_a_rollover(tmp_path: Path) -> None:
+    async def main() -> None:
+        world = CertificateWorld(tmp_path)
+        await live(world, 0.1)
+        plan = CertificatePlan("main", (HOST,), "http-01", key="rsa")
+        again = CertificateWorld(tmp_path, plan, keeps=world.ca)
+        again.zone.put(tlsa_name(HOST), "TLSA", tlsa_value(_digest(world)), 3600)
+        await live(again, 0.2)
+        served = again.shelf.served("main")
+        assert served is not None
+        assert key_kind(served.key) == "rsa"
+        assert again.zone.values(tlsa_name(HOST), "TLSA") == [tlsa_value(served.facts.key_digest)]
 
     run(main())
 
@@ -521,6 +719,41 @@ def test_a_rollover_waits_for_dns(tmp_path: Path) -> None:
     run(main())
 
 
+def test_a_clock_that_jumps_ahead_shortens_no_rollover(tmp_path: Path) -> None:
+    async def main() -> None:
+        world = CertificateWorld(tmp_path)
+        world.certificates.start()
+        await asyncio.sleep(60)
+        before = _digest(world)
+        world.zone.put(tlsa_name(HOST), "TLSA", tlsa_value(before), 3600)
+        await world.certificates.rollover("main")
+        world.clock.skew = 10 * 3600.0
+        await asyncio.sleep(1.9 * 3600)
+        assert _digest(world) == before
+        await asyncio.sleep(0.5 * 3600)
+        assert _digest(world) != before
+        await world.certificates.stop()
+
+    run(main())
+
+
+def test_a_clock_that_was_ahead_does_not_hold_a_rollover_back(tmp_path: Path) -> None:
+    async def main() -> None:
+        world = CertificateWorld(tmp_path)
+        world.certificates.start()
+        await asyncio.sleep(60)
+        before = _digest(world)
+        world.zone.put(tlsa_name(HOST), "TLSA", tlsa_value(before), 3600)
+        world.clock.skew = 10 * DAY
+        await world.certificates.rollover("main")
+        await world.certificates.stop()
+        world.clock.skew = 0.0
+        await live(world, 0.2)
+        assert _digest(world) != before
+
+    run(main())
+
+
 def test_a_record_that_goes_away_again_stops_the_rollover(tmp_path: Path) -> None:
     async def main() -> None:
         world = CertificateWorld(tmp_path)
@@ -578,7 +811,175 @@ def test_a_new_key_at_once(tmp_path: Path) -> None:
         world.zone.put(tlsa_name(HOST), "TLSA", tlsa_value(before.key_digest), 3600)
         after = await world.certificates.renew("main", new_key=True)
         assert after.key_digest != before.key_digest
+        assert world.zone.values(tlsa_name(HOST), "TLSA") == [tlsa_value(after.key_digest)]
         await world.certificates.stop()
+
+    run(main())
+
+
+# --- revocation -----------------------------------------------------------------------------------
+
+
+def test_a_stolen_key(tmp_path: Path) -> None:
+    """Revoked by the key itself, and another key and certificate at once; the next key lay beside it."""
+
+    async def main() -> None:
+        world = CertificateWorld(tmp_path)
+        world.certificates.start()
+        await asyncio.sleep(60)
+        before = world.shelf.served("main")
+        assert before is not None
+        name = tlsa_name(HOST)
+        world.zone.put(name, "TLSA", tlsa_value(before.facts.key_digest), 3600)
+        waiting, _ = await world.certificates.rollover("main")
+        status = await world.certificates.revoke("main", "key-compromise")
+        assert world.ca.revoked == {before.certificate: (1, True)}
+        assert (status.state, status.revoked_for, status.next_digest) == ("good", "", "")
+        assert status.key_digest not in (before.facts.key_digest, waiting.next_digest)
+        assert world.zone.values(name, "TLSA") == [tlsa_value(status.key_digest)]
+        await asyncio.sleep(DAY)
+        await world.certificates.stop()
+        assert len(world.ca.orders) == 2
+
+    run(main())
+
+
+def test_a_stolen_key_that_is_no_account_key(tmp_path: Path) -> None:
+    """RSA: our signatures are not of its kind, so the account revokes."""
+
+    async def main() -> None:
+        world = CertificateWorld(tmp_path, CertificatePlan("main", (HOST,), "http-01", key="rsa"))
+        world.certificates.start()
+        await asyncio.sleep(60)
+        before = _digest(world)
+        status = await world.certificates.revoke("main", "key-compromise")
+        await world.certificates.stop()
+        assert [*world.ca.revoked.values()] == [(1, False)]
+        assert status.key_digest != before
+
+    run(main())
+
+
+@pytest.mark.parametrize(("reason", "code"), [("unspecified", None), ("superseded", 4)])
+def test_another_reason_keeps_the_key(tmp_path: Path, reason: Reason, code: int | None) -> None:
+    async def main() -> None:
+        world = CertificateWorld(tmp_path)
+        world.certificates.start()
+        await asyncio.sleep(60)
+        before = world.shelf.served("main")
+        status = await world.certificates.revoke("main", reason)
+        await world.certificates.stop()
+        assert before is not None
+        assert world.ca.revoked == {before.certificate: (code, False)}
+        assert (status.state, status.key_digest) == ("good", before.facts.key_digest)
+        assert len(world.ca.orders) == 2
+
+    run(main())
+
+
+def test_names_that_are_given_up(tmp_path: Path) -> None:
+    async def main() -> None:
+        world = CertificateWorld(tmp_path)
+        world.certificates.start()
+        await asyncio.sleep(60)
+        status = await world.certificates.revoke("main", "cessation-of-operation")
+        assert (status.state, status.revoked_for) == ("revoked", "cessation-of-operation")
+        assert findings_of([status])[0].level == "error"
+        await asyncio.sleep(80 * DAY)
+        assert len(world.ca.orders) == 1, "nothing more is asked for"
+        assert (await world.certificates.renew("main")).state == "good"
+        await world.certificates.stop()
+
+    run(main())
+
+
+def test_after_a_revocation_the_calendar_goes_on_trying(tmp_path: Path) -> None:
+    """What is served stays meanwhile, and is told to be revoked; a restart forgets nothing of it."""
+
+    async def main() -> None:
+        world = CertificateWorld(tmp_path)
+        await live(world, 0.1)
+        before = _digest(world)
+        world.certificates.start()
+        world.ca.look = lambda *_: False
+        status = await world.certificates.revoke("main", "key-compromise")
+        assert (status.state, status.key_digest) == ("revoked", before)
+        assert "http-01 has failed" in status.error
+        assert "is revoked (key-compromise), and still served: " in findings_of([status])[0].text
+        again_status = await world.certificates.revoke("main", "key-compromise")  # alreadyRevoked is what was wanted
+        assert again_status.state == "revoked"
+        await world.certificates.stop()
+        again = CertificateWorld(tmp_path, keeps=world.ca)
+        again.zone.put(tlsa_name(HOST), "TLSA", tlsa_value(before), 3600)
+        again.zone.fault = "the zone is edited by hand"
+        await live(again, 0.1)
+        [after] = await again.certificates.list()
+        assert after.state == "good"
+        assert after.key_digest != before
+
+    run(main())
+
+
+def test_a_revocation_while_nothing_is_served_is_followed_at_the_start(tmp_path: Path) -> None:
+    async def main() -> None:
+        world = CertificateWorld(tmp_path)
+        await live(world, 0.1)
+        before = _digest(world)
+        status = await world.certificates.revoke("main", "key-compromise")
+        assert (status.state, status.error) == ("revoked", "")
+        assert findings_of([status])[0].remedy == "start the server, which gets another one"
+        await live(world, 0.1)
+        assert (await world.certificates.list())[0].state == "good"
+        assert _digest(world) != before
+
+    run(main())
+
+
+def test_what_cannot_be_revoked(tmp_path: Path) -> None:
+    async def main() -> None:
+        world = CertificateWorld(tmp_path)
+        with pytest.raises(Refusal, match="there is no certificate main yet"):
+            await world.certificates.revoke("main", "superseded")
+        await live(world, 0.1)
+        world.ca.refuse = [Problem("unauthorized", "not yours", status=403)]
+        with pytest.raises(Refusal, match=r"certificate main is not revoked: not yours \(unauthorized\)"):
+            await world.certificates.revoke("main", "superseded")
+        world.ca.revokes = False
+        with pytest.raises(Refusal, match="revokes no certificates"):
+            await world.certificates.revoke("main", "key-compromise")
+        assert (await world.certificates.list())[0].state == "good"
+        state = world.shelf.state("main")
+        state.directory = "https://other.test/dir"
+        world.shelf.keep_state("main", state)
+        with pytest.raises(Refusal, match=r"is from https://other\.test/dir: set acme.directory"):
+            await world.certificates.revoke("main", "superseded")
+
+    run(main())
+
+
+@pytest.mark.parametrize("changes", range(1, 6))
+def test_a_power_cut_after_a_revocation(tmp_path: Path, changes: int) -> None:
+    """The command is given once more where it has not ended; then the stolen key is served no more."""
+
+    async def main() -> None:
+        world = CertificateWorld(tmp_path)
+        world.certificates.start()
+        await asyncio.sleep(60)
+        await world.certificates.rollover("main")
+        await world.certificates.stop()
+        stolen = {_digest(world), (await world.certificates.list())[0].next_digest}
+        disk = _CutDisk(changes)
+        cut = CertificateWorld(tmp_path, disk=disk, keeps=world.ca)
+        with contextlib.suppress(_PowerCut):
+            await cut.certificates.revoke("main", "key-compromise")
+            await live(cut, 0.01)
+        again = CertificateWorld(tmp_path, keeps=world.ca)
+        if disk.left == 0 and (await again.certificates.list())[0].revoked_for == "":
+            await again.certificates.revoke("main", "key-compromise")
+        await live(again, 0.1)
+        [status] = await again.certificates.list()
+        assert status.state == "good"
+        assert status.key_digest not in stolen
 
     run(main())
 
@@ -614,9 +1015,9 @@ async def _a_life(certificates: Certificates, plan: CertificatePlan) -> None:
     """The first certificate, a renewal, a rollover."""
     await certificates.tend(plan)
     await certificates._attempt(await certificates._standing(plan), "renewal")
-    standing = await certificates._make_next(await certificates._standing(plan))
+    standing = await certificates._keys.make_next(await certificates._standing(plan))
     standing.state.is_rollover_asked = True
-    await certificates._follow_next(standing)
+    await certificates._keys.follow_next(standing)
     await certificates.tend(plan)
 
 

@@ -165,7 +165,7 @@ def test_a_server_is_driven_while_it_serves(house: Program) -> None:
 def test_reload_takes_over_what_it_can_and_nothing_of_a_wrong_file(house: Program) -> None:
     told = house.start()
     listen = {name: ["127.0.0.1:0"] for name in LISTENERS}
-    house.set(listen=listen, routes={"bob.test": "127.0.0.1:1"}, queue={"retry": ["1h"]})
+    house.set(listen=listen, routes={"bob.test": "127.0.0.1:1"}, queue={"retry": ["1h"]}, acme={"rollover": 2})
     house.signal(signal.SIGHUP)
     for _ in range(ROUNDS):
         if '"reloaded"' in house.log():
@@ -190,6 +190,8 @@ def test_reload_takes_over_what_it_can_and_nothing_of_a_wrong_file(house: Progra
     house.signal(signal.SIGTERM)
     assert house.ended() == 0
     assert "/nowhere: cannot be read" in house.log()
+    [said] = [line for line in house.log().splitlines() if "a restart is needed" in line]
+    assert json.loads(said)["settings"] == ["acme.rollover"]
 
 
 def test_everything_that_is_wrong_is_told_at_once(house: Program) -> None:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +13,7 @@ from posthouse.config import MAIN_CERTIFICATE, Acme, ConfigError, DnsUpdate, Set
 from posthouse.net.authoritative import AuthoritativeDns
 from posthouse.net.certificate import CertificateFault, issued_files, read_facts, self_signed_files
 from posthouse.net.dns_update import Rfc2136Editor, ZoneKey, read_secret
-from posthouse.net.tls import CertificateFiles, CertificateStore
+from posthouse.net.tls import CertificateFiles, CertificateStore, why_unusable
 from posthouse.net.tls_challenge import is_possible
 from posthouse.net.web_client import HttpsClient
 from posthouse.ports import PublicDns, Resolver, WebClient, ZoneEditor
@@ -20,8 +21,9 @@ from posthouse.services.acme.accounts import Accounts
 from posthouse.services.acme.jws import decode
 from posthouse.services.acme.solving import DnsSolver, HttpSolver, Solver, TlsSolver
 from posthouse.services.acme.x509 import ServerKey, read_key
+from posthouse.services.certificate_keys import CertificateKeys
 from posthouse.services.certificate_shelf import CertificateShelf
-from posthouse.services.certificate_terms import Authority, CertificatePlan
+from posthouse.services.certificate_terms import Authority, CertificatePlan, covers
 from posthouse.services.certificates import Certificates
 from posthouse.services.challenges import ChallengeKind, Challenges
 from posthouse.services.key_rollover import KeyNotice
@@ -49,22 +51,31 @@ def open_issuance(ground: Ground, folder: Path, resolver: Resolver) -> Issuance:
     web: WebClient = machine.web(resolver)
     if acme.ca_file is not None:
         web = HttpsClient(resolver, ca_file=str(acme.ca_file))
-    shelf = CertificateShelf(folder, machine.disk)
+    shelf = CertificateShelf(folder, machine.disk, lambda path: why_unusable(CertificateFiles(path, path)))
     authority = authority_of(acme)
-    certificates = Certificates(
-        plans_of(settings) if acme.agreed else (),
-        authority,
+    plans = plans_of(settings) if acme.agreed else []
+    keys = CertificateKeys(
+        plans,
         shelf,
-        Accounts(shelf, authority, web, clock=clock, entropy=entropy, workers=ground.workers),
-        solvers,
         KeyNotice(public, zones),
         clock=clock,
         entropy=entropy,
         workers=ground.workers,
-        metrics=ground.metrics,
         hostname=settings.hostname,
+        first_key=lambda: _key_in(key_file(folder, settings)),
+    )
+    certificates = Certificates(
+        plans,
+        authority,
+        shelf,
+        Accounts(shelf, authority, web, clock=clock, entropy=entropy, workers=ground.workers),
+        solvers,
+        keys,
+        clock=clock,
+        entropy=entropy,
+        workers=ground.workers,
+        metrics=ground.metrics,
         by_hand=lambda: _names_by_hand(settings),
-        first_key=lambda: _key_in(self_signed_files(folder).key),
     )
     ground.metrics.gauge(
         "certificates_end_timestamp",
@@ -180,6 +191,15 @@ def _names_by_hand(settings: Settings) -> list[str]:
         except CertificateFault:
             continue  # `check` tells it
     return names
+
+
+def key_file(folder: Path, settings: Settings) -> Path:
+    """Of the key that is served for our host name where it is not an authority's certificate."""
+    for each in settings.tls.certificates:
+        with contextlib.suppress(CertificateFault):
+            if covers(read_facts(each.certificate).names, [settings.hostname]):
+                return each.key
+    return self_signed_files(folder).key
 
 
 def _key_in(path: Path) -> ServerKey | None:

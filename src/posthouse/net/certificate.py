@@ -24,8 +24,8 @@ SELF_SIGNED_DAYS = 730
 RENEW_DAYS = 30  # a self-signed certificate with less time left is made anew at start
 _BEGIN = b"-----BEGIN CERTIFICATE-----"
 SELF_SIGNED_ORGANIZATION = "posthouse self-signed"  # how we know our own again
-
-
+# What the library raises for odd signatures, fields given twice and kinds of names that it does not know.
+UNREADABLE = (UnsupportedAlgorithm, x509.DuplicateExtension, x509.UnsupportedGeneralNameType, x509.InvalidVersion)
 ISSUED_FOLDER, ISSUED_FILE = "acme", "served.pem"  # of a data directory; services/certificate_shelf.py writes there
 
 
@@ -66,11 +66,15 @@ def read_facts(path: Path) -> CertificateFacts:
     """Of the first certificate in a PEM file. Raises CertificateFault."""
     try:
         octets = path.read_bytes()
-        certificate = x509.load_pem_x509_certificate(octets[max(octets.find(_BEGIN), 0) :])  # a key may stand before it
+        # A key may stand before it.
+        return _facts_of(x509.load_pem_x509_certificate(octets[max(octets.find(_BEGIN), 0) :]))
     except OSError as error:
         raise CertificateFault(f"{path}: cannot be read: {error.strerror}") from None
-    except ValueError as error:
-        raise CertificateFault(f"{path}: holds no certificate in PEM form ({error})") from None
+    except (ValueError, *UNREADABLE) as error:
+        raise CertificateFault(f"{path}: holds no certificate in PEM form that can be used ({error})") from None
+
+
+def _facts_of(certificate: x509.Certificate) -> CertificateFacts:
     organizations = certificate.issuer.get_attributes_for_oid(NameOID.ORGANIZATION_NAME)
     return CertificateFacts(
         names=_names(certificate),

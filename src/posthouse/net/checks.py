@@ -10,8 +10,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 from posthouse.config import Listen, Settings
-from posthouse.net.certificate import CertificateFault, issued_files, read_facts
+from posthouse.net.certificate import issued_files, read_facts
 from posthouse.net.sockets import ListenAddress, ListenFault, close_sockets, open_sockets, parse_listen_address
+from posthouse.net.tls import CertificateFiles, why_unusable
 from posthouse.ports import Clock, Disk
 from posthouse.services.checkup import Finding
 
@@ -54,16 +55,14 @@ def _certificates(folder: Path, settings: Settings, clock: Clock) -> list[Findin
     found: list[Finding] = []
     names: list[str] = []
     for each in settings.tls.certificates:
-        try:
-            facts = read_facts(each.certificate)
-            each.key.open("rb").close()
-        except CertificateFault as fault:
-            found.append(Finding("tls", "error", str(fault), "mend tls.certificates"))
+        problem = why_unusable(CertificateFiles(each.certificate, each.key))
+        if problem:
+            remedy = (
+                "mend tls.certificates; a running server serves what it had from there, and cannot be started again"
+            )
+            found.append(Finding("tls", "error", problem, remedy))
             continue
-        except OSError as error:
-            text = f"{each.key}: cannot be read: {error.strerror}"
-            found.append(Finding("tls", "error", text, "mend tls.certificates, or the file's owner"))
-            continue
+        facts = read_facts(each.certificate)
         names += facts.names
         left = facts.expires_at - clock.wall()
         if left < SOON:
@@ -71,12 +70,12 @@ def _certificates(folder: Path, settings: Settings, clock: Clock) -> list[Findin
             found.append(Finding("tls", "error" if left <= 0 else "warning", text, "renew it"))
     issued = [path for path in issued_files(folder, settings) if path.exists()]
     for path in issued:  # when they end and what keeps them from being renewed tell services/certificate_findings.py
-        try:
-            names += read_facts(path).names
-        except CertificateFault as fault:
-            found.append(
-                Finding("tls", "error", str(fault), "remove it and restart the server, which has a new one made")
-            )
+        problem = why_unusable(CertificateFiles(path, path))
+        if problem:
+            remedy = "remove it and restart the server, which has a new one made"
+            found.append(Finding("tls", "error", problem, remedy))
+            continue
+        names += read_facts(path).names
     if not settings.tls.certificates and not issued:
         if settings.acme.agreed:
             return found  # told there

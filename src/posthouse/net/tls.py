@@ -88,21 +88,22 @@ class CertificateStore:
         _log.info("certificates loaded", count=len(self._loaded))
 
     def refresh(self) -> bool:
-        """To be called every minute or so: reload if a file changed or the ticket keys are old; True: all are taken.
+        """To be called every minute or so: reload if a file changed or the ticket keys are old; True: what is in the
+        files is what is served.
 
         In place of a file that cannot be used (half written, say) what was loaded from it before is served on, so that
         it keeps no other from being renewed; it is logged, and tried again when it changes.
         """
         is_old = self._clock.monotonic() - self._loaded_at > TICKET_KEY_SECONDS
         if not is_old and self._stamps() == self._seen:
-            return False
+            return self._is_whole
         try:
-            is_whole = self._load({one.files: one for one in self._loaded})
+            self._load({one.files: one for one in self._loaded})
         except CertificateFault as fault:
             _log.warning("certificates not reloaded", reason=str(fault))
             return False
         _log.info("certificates loaded", count=len(self._loaded))
-        return is_whole
+        return self._is_whole
 
     def answer_challenges(self, names: Callable[[], Mapping[str, bytes]], asked: Callable[[str], None]) -> None:
         """Answer handshakes that offer acme-tls/1 alone (RFC 8737). `names`: per host name a key and its certificate
@@ -129,8 +130,8 @@ class CertificateStore:
             binding=binding,
         )
 
-    def _load(self, former: Mapping[CertificateFiles, _Loaded]) -> bool:
-        """`former`: what stays where its files cannot be used; False: some of it does. Raises CertificateFault."""
+    def _load(self, former: Mapping[CertificateFiles, _Loaded]) -> None:
+        """`former`: what stays where its files cannot be used. Raises CertificateFault."""
         seen = self._stamps()
         loaded = [one for files in self._files if (one := _load_one(files, former.get(files))) is not None]
         fresh = [one for one in loaded if one is not former.get(one.files)]
@@ -166,7 +167,7 @@ class CertificateStore:
         self._front = front
         self._seen = seen
         self._loaded_at = self._clock.monotonic()
-        return len(fresh) == len(loaded)
+        self._is_whole = len(fresh) == len(loaded)
 
     def _stamps(self) -> list[tuple[int, int] | None]:
         return [_stamp(path) for files in self._files for path in (files.certificate, files.key)]
@@ -193,6 +194,16 @@ def _load_one(files: CertificateFiles, former: _Loaded | None) -> _Loaded | None
             raise
         _log.error("certificate left out", reason=str(fault))
         return None
+
+
+def why_unusable(files: CertificateFiles) -> str:
+    """ "" for a certificate that can be served with its key."""
+    try:
+        _new_context(files)
+        read_facts(files.certificate)
+    except CertificateFault as fault:
+        return str(fault)
+    return ""
 
 
 def _new_context(files: CertificateFiles) -> ssl.SSLContext:

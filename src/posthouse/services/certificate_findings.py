@@ -26,6 +26,15 @@ def _finding(status: CertificateStatus) -> Finding:
             if status.error:
                 return Finding("tls", "error", f"{what} cannot be had: {status.error}", NOW)
             return Finding("tls", "warning", f"{what} is not there yet", "it is asked for while the server runs")
+        case "revoked":
+            text = f"{what} is revoked ({status.revoked_for}), and still served"
+            if status.error:
+                return Finding("tls", "error", f"{text}: {status.error}", NOW)
+            if status.revoked_for == "cessation-of-operation":
+                remedy = "take it out of [acme] and restart the server, or `posthouse certificate renew`"
+            else:
+                remedy = "start the server, which gets another one"
+            return Finding("tls", "error", text, remedy)
         case "ended":
             reason = f": {status.error}" if status.error else ""
             remedy = NOW if status.error else "start the server, which renews it"

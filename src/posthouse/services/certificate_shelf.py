@@ -15,7 +15,8 @@ does: the secret that could seal them lies beside them, and the library that ser
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+import hashlib
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
@@ -25,7 +26,8 @@ import msgspec
 from posthouse.ports import Disk, StoreFault
 from posthouse.services.acme.jws import AccountKey
 from posthouse.services.acme.renewal import Window
-from posthouse.services.acme.x509 import LeafFacts, ServerKey, key_digest, key_pem, read_key, read_leaf
+from posthouse.services.acme.words import AcmeFault, Reason
+from posthouse.services.acme.x509 import LeafFacts, ServerKey, key_digest, key_pem, leaf_der, read_key, read_leaf
 from posthouse.store.faults import disk_fault
 
 T = TypeVar("T")
@@ -66,6 +68,8 @@ class State(msgspec.Struct):
     next_shown_at: float = 0.0  # since when every name server shows the next key's record
     next_ttl: float = 0.0  # the longest that a resolver may still go without it
     is_rollover_asked: bool = False
+    revoked: str = ""  # the fingerprint of the certificate that the authority has revoked for us
+    revoked_for: Reason = "unspecified"
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,15 +78,21 @@ class Served:
 
     facts: LeafFacts
     key: ServerKey
+    certificate: bytes  # DER
+
+    @property
+    def fingerprint(self) -> str:
+        return hashlib.sha256(self.certificate).hexdigest()
 
 
 class CertificateShelf:
     """Blocks while it reads and writes. Raises StoreFault."""
 
-    def __init__(self, folder: Path, disk: Disk) -> None:
-        """`folder`: the data directory."""
+    def __init__(self, folder: Path, disk: Disk, trial: Callable[[Path], str]) -> None:
+        """`folder`: the data directory. `trial`: why a file cannot be served, "" for one that can."""
         self._folder = folder / FOLDER
         self._disk = disk
+        self._trial = trial
 
     def state(self, name: str) -> State:
         return self._decode(self._folder / name / STATE, State) or State()
@@ -97,13 +107,14 @@ class CertificateShelf:
             return None
         start = max(octets.find(BEGIN_CERTIFICATE), 0)
         try:
-            found = Served(read_leaf(octets[start:]), read_key(octets[:start]))
+            found = Served(read_leaf(octets[start:]), read_key(octets[:start]), leaf_der(octets[start:]))
         except ValueError:
             return None
         return found if found.facts.key_digest == key_digest(found.key) else None
 
     def install(self, name: str, key: ServerKey, chain: bytes) -> None:
-        self._replace(self._folder / name / SERVED, key_pem(key) + chain)
+        """Raises AcmeFault for what cannot be served; then nothing is changed."""
+        self._replace(self._folder / name / SERVED, key_pem(key) + chain, self._trial)
 
     def next_key(self, name: str) -> ServerKey | None:
         octets = self._read(self._folder / name / NEXT)
@@ -157,7 +168,7 @@ class CertificateShelf:
         except (msgspec.DecodeError, UnicodeDecodeError):
             return None
 
-    def _replace(self, path: Path, octets: bytes) -> None:
+    def _replace(self, path: Path, octets: bytes, trial: Callable[[Path], str] = lambda _: "") -> None:
         with self._told(path):
             self._disk.make_folder(path.parent)
             new = path.with_name(path.name + ".new")
@@ -168,6 +179,10 @@ class CertificateShelf:
                 file.sync()
             finally:
                 file.close()
+            reason = trial(new)
+            if reason:
+                self._disk.unlink(new)
+                raise AcmeFault(f"what the authority gave cannot be served: {reason}")
             self._disk.rename(new, path)
 
     @contextlib.contextmanager

@@ -6,18 +6,21 @@ Invariant: values alone; nothing here asks anybody.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from posthouse.services.acme.renewal import renewal_at
+from posthouse.services.acme.words import Reason
 from posthouse.services.acme.x509 import KeyKind, ServerKey, key_digest
 from posthouse.services.certificate_shelf import Served, State
 from posthouse.services.challenges import ChallengeKind
 from posthouse.services.key_rollover import ready_at
 
 # Seconds for which a new certificate is left alone by the calendar: with a clock that is years ahead every certificate
-# has ended when it comes, and authorities count what they issue.
+# has ended when it comes, and authorities count what they issue. And no more than this part of its life.
 LEAST_AGE = 6 * 3600.0
+LEAST_AGE_PART = 1 / 4
 # Of a certificate's whole life: so long before its renewal the next key is made, for DNS to show it in time.
 NOTICE = 1 / 6
 
@@ -52,6 +55,7 @@ class Standing:
     state: State
     served: Served | None
     next_key: ServerKey | None
+    watched: float = math.inf  # seconds, by the monotonic clock, for which the next key's record has been seen at least
 
     @property
     def renew_at(self) -> float:
@@ -69,15 +73,27 @@ class Standing:
             return None
         return ready_at(self.state.next_shown_at, self.state.next_ttl)
 
+    @property
+    def revoked_for(self) -> Reason | None:
+        """Why the one that is served was revoked; None where it was not."""
+        served, state = self.served, self.state
+        return state.revoked_for if served is not None and state.revoked == served.fingerprint else None
+
     def may_use_next(self, now: float) -> bool:
+        if self.revoked_for == "key-compromise":  # somebody else has the present one: nothing is worth waiting for
+            return self.next_key is not None
         at = self.next_ready_at
-        return at is not None and now >= at
+        return at is not None and now >= at and self.watched >= ready_at(0.0, self.state.next_ttl)
 
     def reason(self, authority: Authority, now: float) -> str:
         """Why a certificate is to be had now; "" for not now."""
         if self.served is None:
             return "there is none"
+        if self.state.failures:  # and its pause is over
+            return "the last attempt has failed"
         facts, state = self.served.facts, self.state
+        if self.revoked_for is not None:
+            return "" if self.revoked_for == "cessation-of-operation" else f"it is revoked: {self.revoked_for}"
         missing = set(self.plan.names) - set(facts.names)
         if missing:
             return f"it is not for {', '.join(sorted(missing))}"
@@ -85,9 +101,16 @@ class Standing:
             return f"it is from {state.directory}"
         if state.is_rollover_asked and self.may_use_next(now):
             return "its next key is due"
-        if now >= self.renew_at and not state.installed_at <= now < state.installed_at + LEAST_AGE:
+        if now >= self.renew_at and not state.installed_at <= now < self.left_alone_until:
             return "its time has come"
         return ""
+
+    @property
+    def left_alone_until(self) -> float:
+        """By the calendar."""
+        facts = None if self.served is None else self.served.facts
+        life = math.inf if facts is None else facts.expires_at - facts.issued_at
+        return self.state.installed_at + min(LEAST_AGE, LEAST_AGE_PART * life)
 
     @property
     def notice_at(self) -> float | None:
@@ -99,9 +122,20 @@ class Standing:
 
 
 @dataclass(frozen=True, slots=True)
+class Trouble:
+    """What kept a certificate from being looked after, other than an authority's no. `until`: of the monotonic clock;
+    `retry_at`: the same by the wall clock."""
+
+    text: str
+    failures: int
+    until: float
+    retry_at: float
+
+
+@dataclass(frozen=True, slots=True)
 class CertificateStatus:
-    """For people. `state`: good, waiting (there is none yet), failing, by hand (the settings' own serves its names) or
-    ended. Times in seconds since the epoch, None for none."""
+    """For people. `state`: good, waiting (there is none yet), failing, by hand (the settings' own serves its names),
+    revoked or ended. Times in seconds since the epoch, None for none."""
 
     name: str
     state: str
@@ -117,14 +151,20 @@ class CertificateStatus:
     next_from: float | None = None
     error: str = ""
     retry_at: float | None = None
+    revoked_for: str = ""
 
 
-def status_of(standing: Standing, now: float, *, is_by_hand: bool) -> CertificateStatus:
+def status_of(standing: Standing, now: float, trouble: Trouble | None, *, is_by_hand: bool) -> CertificateStatus:
     state, plan = standing.state, standing.plan
     facts = None if standing.served is None else standing.served.facts
     word = "waiting" if facts is None else "ended" if facts.expires_at <= now else "good"
-    if state.failures:
-        word = "failing" if word == "good" else word
+    error, retry_at = (state.error, state.retry_at) if state.failures else ("", None)
+    if trouble is not None:
+        error, retry_at = trouble.text, trouble.retry_at
+    if standing.revoked_for is not None:
+        word = "revoked"
+    elif error and word == "good":
+        word = "failing"
     return CertificateStatus(
         plan.name,
         "by hand" if is_by_hand else word,
@@ -138,8 +178,9 @@ def status_of(standing: Standing, now: float, *, is_by_hand: bool) -> Certificat
         key_digest="" if facts is None else facts.key_digest,
         next_digest="" if facts is None else standing.next_digest,
         next_from=standing.next_ready_at,
-        error=state.error if state.failures else "",
-        retry_at=state.retry_at if state.failures else None,
+        error=error,
+        retry_at=retry_at,
+        revoked_for=standing.revoked_for or "",
     )
 
 

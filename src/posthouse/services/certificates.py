@@ -18,23 +18,26 @@ from typing import NoReturn
 from posthouse.outcome import BAD_MAILBOX, INVALID_COMMAND, SECURITY_TRANSIENT, Refusal
 from posthouse.ports import Clock, Entropy, StoreFault, Workers
 from posthouse.services.acme.accounts import Accounts
-from posthouse.services.acme.client import MAX_RETRY_AFTER
+from posthouse.services.acme.client import MAX_RETRY_AFTER, AcmeClient
 from posthouse.services.acme.issuing import Issuing, Wanted
+from posthouse.services.acme.jws import AccountKey
 from posthouse.services.acme.renewal import ask_again_in, retry_in, window_of
 from posthouse.services.acme.solving import Solver
-from posthouse.services.acme.words import AcmeFault
-from posthouse.services.acme.x509 import ServerKey, key_digest, key_kind, make_key
+from posthouse.services.acme.words import AcmeFault, Reason
+from posthouse.services.acme.x509 import ServerKey, key_digest, key_kind
+from posthouse.services.certificate_keys import CertificateKeys
 from posthouse.services.certificate_shelf import CertificateShelf, State
 from posthouse.services.certificate_terms import (
     Authority,
     CertificatePlan,
     CertificateStatus,
     Standing,
+    Trouble,
     covers,
     status_of,
 )
 from posthouse.services.challenges import ChallengeKind
-from posthouse.services.key_rollover import LOOK, KeyNotice, Sight
+from posthouse.services.key_rollover import LOOK, Sight
 from posthouse.telemetry import Metrics, logger
 
 # Wall clocks jump, and a machine that slept does not know it: nobody sleeps longer than that without a look.
@@ -58,31 +61,27 @@ class Certificates:
         shelf: CertificateShelf,
         accounts: Accounts,
         solvers: Mapping[ChallengeKind, Solver],
-        notice: KeyNotice,
+        keys: CertificateKeys,
         *,
         clock: Clock,
         entropy: Entropy,
         workers: Workers,
         metrics: Metrics,
-        hostname: str,
         by_hand: Callable[[], Iterable[str]],
-        first_key: Callable[[], ServerKey | None],
     ) -> None:
-        """`by_hand`: the names of the certificates that the settings name, which win. `first_key`: the key that is
-        served now for `hostname` and may be noted in DNS already; the first certificate for it takes that one."""
+        """`by_hand`: the names of the certificates that the settings name, which win."""
         self._plans = {plan.name: plan for plan in plans}
         self._authority = authority
         self._shelf = shelf
         self._accounts = accounts
         self._solvers = solvers
-        self._notice = notice
+        self._keys = keys
         self._clock = clock
         self._entropy = entropy
         self._workers = workers
         self._metrics = metrics
-        self._hostname = hostname
         self._by_hand = by_hand
-        self._first_key = first_key
+        self._troubles: dict[str, Trouble] = {}  # by name: what has kept the last look from being taken
         self._ends: dict[str, float] = {}  # by name: when what is served ends, as of the last look
         self._installed: list[Callable[[], object]] = []
         self._task: asyncio.Task[None] | None = None
@@ -116,7 +115,10 @@ class Certificates:
         now = self._clock.wall()
         by_hand = await self._names_by_hand()
         found = [await self._workers.run(partial(self._read, plan)) for plan in self._plans.values()]
-        return [status_of(each, now, is_by_hand=covers(by_hand, each.plan.names)) for each in found]
+        return [
+            status_of(each, now, self._troubles.get(each.plan.name), is_by_hand=covers(by_hand, each.plan.names))
+            for each in found
+        ]
 
     def digests(self, host: str) -> KeyDigests:
         """Of the certificate that we serve for a host; both "" where we have none for it. Reads some small files."""
@@ -130,30 +132,43 @@ class Certificates:
     async def renew(self, name: str, *, new_key: bool = False) -> CertificateStatus:
         """Now, whatever the calendar says. `new_key`: with another key at once, though DNS may still tell the old one.
         Raises Refusal."""
-        plan = self._plan(name)
+        plan = self._running_plan(name)
         async with self._lock:
             standing = await self._standing(plan)
             if new_key and standing.served is not None and not standing.may_use_next(self._clock.wall()):
-                standing = await self._make_next(standing)
+                standing = await self._keys.make_next(standing)
                 standing.state.next_shown_at, standing.state.next_ttl = self._clock.wall(), 0.0
             fault = await self._attempt(standing, "it was asked for")
         self._wake.set()
         if fault is not None:
-            text = f"no new certificate {name}: {fault}".encode("ascii", "backslashreplace").decode("ascii")
-            raise Refusal(SECURITY_TRANSIENT, text)
+            raise _refusal(f"no new certificate {name}", fault)
+        return await self._status(plan)
+
+    async def revoke(self, name: str, reason: Reason) -> CertificateStatus:
+        """RFC 8555 §7.6: the one that is served, and have another at once, with another key where the present one is
+        not ours alone any more; after "cessation-of-operation" none. Where the authority gives no other one, the
+        calendar goes on trying. Raises Refusal when it is not revoked."""
+        plan = self._plan(name)
+        try:
+            async with self._lock:
+                standing = await self._revoke(await self._standing(plan), reason)
+                if self._can_be_proven(plan) and standing.reason(self._authority, self._clock.wall()):
+                    await self._attempt(standing, f"the one before it is revoked: {reason}")
+        finally:
+            self._wake.set()
         return await self._status(plan)
 
     async def rollover(self, name: str) -> tuple[CertificateStatus, Sight | None]:
         """Make the next key known; the server takes it when DNS has shown it for long enough. With what DNS shows now;
         None where nobody looks for this key in DNS. Raises Refusal."""
-        plan = self._plan(name)
+        plan = self._running_plan(name)
         async with self._lock:
             standing = await self._standing(plan)
             if standing.served is None:
                 raise Refusal(INVALID_COMMAND, f"there is no certificate {name} yet whose key could be replaced")
-            standing = await self._make_next(standing)
+            standing = await self._keys.make_next(standing)
             standing.state.is_rollover_asked = True
-            sight = await self._follow_next(standing)
+            sight = await self._keys.follow_next(standing)
         self._wake.set()
         return await self._status(plan), sight
 
@@ -163,10 +178,17 @@ class Certificates:
         plan = self._plans.get(name)
         if plan is None:
             raise Refusal(BAD_MAILBOX, f"there is no certificate {name!r}; [acme] has {', '.join(self._plans)}")
-        if self._task is None and plan.challenge != "dns-01":
+        return plan
+
+    def _running_plan(self, name: str) -> CertificatePlan:
+        plan = self._plan(name)
+        if not self._can_be_proven(plan):
             text = f"the authority looks at the running server ({plan.challenge}): start it first"
             raise Refusal(INVALID_COMMAND, text)
         return plan
+
+    def _can_be_proven(self, plan: CertificatePlan) -> bool:
+        return self._task is not None or plan.challenge == "dns-01"
 
     def _refuse_all(self) -> NoReturn:
         raise Refusal(INVALID_COMMAND, "no certificate is wanted of an authority: see [acme] in posthouse.toml")
@@ -188,14 +210,24 @@ class Certificates:
                     await self._wake.wait()
 
     async def _tend_safely(self, plan: CertificatePlan) -> float:
+        former = self._troubles.get(plan.name)
+        left = 0.0 if former is None else former.until - self._clock.monotonic()
+        if left > 0:
+            return self._clock.wall() + left
         try:
             async with self._lock:
-                return await self.tend(plan)
-        except StoreFault as fault:
-            self._log.error("certificate not looked after", certificate=plan.name, reason=str(fault))
+                due = await self.tend(plan)
         except Exception as fault:  # the others and the next time go on
-            self._log.exception("certificate not looked after", certificate=plan.name, reason=repr(fault))
-        return self._clock.wall() + retry_in(1, None)
+            failures = 1 if former is None else former.failures + 1
+            pause, text = retry_in(failures, None), str(fault) if isinstance(fault, StoreFault) else repr(fault)
+            is_new = former is None or former.text != text
+            tell = self._log.exception if is_new and not isinstance(fault, StoreFault) else self._log.error
+            tell("certificate not looked after", certificate=plan.name, reason=text, failures=failures)
+            due = self._clock.wall() + pause
+            self._troubles[plan.name] = Trouble(text, failures, self._clock.monotonic() + pause, due)
+        else:
+            self._troubles.pop(plan.name, None)
+        return due
 
     async def tend(self, plan: CertificatePlan) -> float:
         """Do what is due for one certificate; when something will be due again. Raises StoreFault."""
@@ -204,10 +236,13 @@ class Certificates:
         now = self._clock.wall()
         standing = await self._standing(plan)
         state = standing.state
+        if standing.served is not None:
+            self._ends[plan.name] = standing.served.facts.expires_at
         if state.failures and now < state.retry_at <= now + MAX_RETRY_AFTER:  # further ahead: the clock was wrong
             return state.retry_at
-        if standing.next_key is not None and standing.served is not None and standing.may_use_next(now):
-            await self._follow_next(standing)  # what was seen before a long stop may not be so any more
+        has_to_wait = standing.served is not None and standing.revoked_for is None
+        if standing.next_key is not None and has_to_wait and standing.may_use_next(now):
+            await self._keys.follow_next(standing)  # what was seen before a long stop may not be so any more
         reason = standing.reason(self._authority, now)
         if reason:
             await self._attempt(standing, reason)
@@ -218,13 +253,18 @@ class Certificates:
             return now
         self._ends[plan.name] = standing.served.facts.expires_at
         await self._ask_renewal_info(standing)
-        if standing.notice_at is not None and standing.next_key is None and now >= standing.notice_at:
-            standing = await self._make_next(standing)
+        if standing.next_key is None:
+            if key_kind(standing.served.key) != plan.key:  # the settings want another than DNS may tell of
+                standing.state.is_rollover_asked = True
+                standing = await self._keys.make_next(standing)
+            elif standing.notice_at is not None and now >= standing.notice_at:
+                standing = await self._keys.make_next(standing)
         looks_at = math.inf
         if standing.next_key is not None:
-            await self._follow_next(standing)
+            await self._keys.follow_next(standing)
             looks_at = self._clock.wall() + LOOK
-        times = [standing.renew_at, standing.state.ask_at or math.inf, standing.notice_at or math.inf, looks_at]
+        renew_at = max(standing.renew_at, standing.left_alone_until)
+        times = [renew_at, standing.state.ask_at or math.inf, standing.notice_at or math.inf, looks_at]
         if standing.state.is_rollover_asked:
             times.append(standing.next_ready_at or math.inf)
         # What is in the past was done just now, or waits for something that has a time of its own.
@@ -262,52 +302,6 @@ class Certificates:
         state.ask_at = now + pause
         await self._keep(standing)
 
-    # --- keys -------------------------------------------------------------------------------------
-
-    async def _make_next(self, standing: Standing) -> Standing:
-        """The key that will follow, durable, and told in the zone where we can write."""
-        if standing.next_key is not None or standing.served is None:
-            return standing
-        plan, state = standing.plan, standing.state
-        key = await self._new_key(plan)
-        state.next_made_at, state.next_shown_at, state.next_ttl = self._clock.wall(), 0.0, 0.0
-        await self._workers.run(partial(self._shelf.keep_next_key, plan.name, key))
-        await self._keep(standing)
-        self._log.info("next key made", certificate=plan.name, digest=key_digest(key))
-        return Standing(plan, state, standing.served, key)
-
-    async def _follow_next(self, standing: Standing) -> Sight | None:
-        """See whether DNS shows the next key, and since when."""
-        plan, state, served = standing.plan, standing.state, standing.served
-        sight = None
-        if covers(plan.names, [self._hostname]) and served is not None:
-            await self._notice.put(self._hostname, served.facts.key_digest, standing.next_digest)
-            sight = await self._notice.look(self._hostname, standing.next_digest)
-        if sight is None or not sight.is_used or sight.is_shown:
-            state.next_shown_at = state.next_shown_at or self._clock.wall()
-            state.next_ttl = max(state.next_ttl, 0.0 if sight is None else sight.ttl)
-        else:
-            state.next_shown_at, state.next_ttl = 0.0, 0.0
-            self._log.info("next key waits for its TLSA record", certificate=plan.name, reason=sight.text)
-        await self._keep(standing)
-        return sight
-
-    async def _key_for(self, standing: Standing) -> tuple[ServerKey, bool]:
-        """The key of the next certificate, and whether it is the one in next.pem."""
-        served, plan = standing.served, standing.plan
-        if standing.next_key is not None and (served is None or standing.may_use_next(self._clock.wall())):
-            return standing.next_key, True
-        if served is not None:
-            return served.key, False
-        key = await self._workers.run(self._first_key) if covers(plan.names, [self._hostname]) else None
-        if key is None or key_kind(key) != plan.key:
-            key = await self._new_key(plan)
-        await self._workers.run(partial(self._shelf.keep_next_key, plan.name, key))
-        return key, True
-
-    async def _new_key(self, plan: CertificatePlan) -> ServerKey:
-        return await self._workers.run(partial(make_key, plan.key, self._entropy), pool="hash")
-
     # --- orders -----------------------------------------------------------------------------------
 
     async def _attempt(self, standing: Standing, reason: str) -> AcmeFault | None:
@@ -324,7 +318,8 @@ class Certificates:
         except AcmeFault as fault:
             state.failures += 1
             state.error = str(fault)
-            state.retry_at = self._clock.wall() + retry_in(state.failures, fault.retry_after)
+            facts = None if standing.served is None else standing.served.facts
+            state.retry_at = self._clock.wall() + retry_in(state.failures, fault.retry_after, facts)
             self._metrics.certificates.labels("failed").inc()
             self._log.error(
                 "no certificate",
@@ -344,7 +339,7 @@ class Certificates:
         solver = self._solvers.get(plan.challenge)
         if solver is None:
             raise AcmeFault(f"{plan.challenge} cannot be used here: set [dns_update] for dns-01, or another challenge")
-        key, uses_next = await self._key_for(standing)
+        key, uses_next = await self._keys.choose(standing)
 
         async def keep(url: str) -> None:
             state.order_url, state.order_names, state.order_uses_next = url, list(plan.names), uses_next
@@ -354,15 +349,20 @@ class Certificates:
         replaces = (
             served.facts.renewal_id if served is not None and state.directory == self._authority.directory else ""
         )
-        chain = await Issuing(await self._accounts.client(), solver, keep=keep).obtain(
+        chain = await Issuing(await self._accounts.client(), solver, self._clock, keep=keep).obtain(
             Wanted(plan.names, key, replaces, plan.profile), order_url=state.order_url if is_same else ""
         )
         await self._install(standing, key, chain, uses_next=uses_next)
 
     async def _install(self, standing: Standing, key: ServerKey, chain: bytes, *, uses_next: bool) -> None:
         plan, served = standing.plan, standing.served
-        await self._workers.run(partial(self._shelf.install, plan.name, key, chain))
         state = standing.state
+        try:
+            await self._workers.run(partial(self._shelf.install, plan.name, key, chain))
+        except AcmeFault:
+            state.order_url = ""  # it would give the same again
+            raise
+        self._troubles.pop(plan.name, None)
         fresh = State(
             directory=self._authority.directory,
             installed_at=self._clock.wall(),
@@ -383,8 +383,43 @@ class Certificates:
         self._log.info("certificate installed", certificate=plan.name, names=list(plan.names), new_key=uses_next)
         # While the old key is still served, its record must stay (RFC 7671 §8.1).
         is_served = not any(each is False for each in said)
-        if is_served and uses_next and served is not None and covers(plan.names, [self._hostname]):
-            await self._notice.take_away(self._hostname, key_digest(key), served.facts.key_digest)
+        if is_served and uses_next and served is not None:
+            await self._keys.replaced(plan, served.facts.key_digest, key_digest(key))
+
+    async def _revoke(self, standing: Standing, reason: Reason) -> Standing:
+        """As it stands then. Nothing is written before the authority has said yes; asking again does no harm."""
+        plan, state, served = standing.plan, standing.state, standing.served
+        if served is None:
+            raise Refusal(INVALID_COMMAND, f"there is no certificate {plan.name} yet")
+        if state.directory and state.directory != self._authority.directory:
+            text = (
+                f"certificate {plan.name} is from {state.directory}: set acme.directory to that and restart the server"
+            )
+            raise Refusal(INVALID_COMMAND, text)
+        is_lost = reason == "key-compromise"
+        try:
+            client = await self._accounts.client() if not is_lost else await self._witness(served.key)
+            await client.revoke(served.certificate, reason)
+        except AcmeFault as fault:
+            raise _refusal(f"certificate {plan.name} is not revoked", fault) from None
+        self._log.warning("certificate revoked", certificate=plan.name, names=list(served.facts.names), reason=reason)
+        following = standing.next_key
+        if is_lost and following is not None:  # it lay beside the one that was taken
+            await self._keys.drop_next(standing)
+            following, state.is_rollover_asked = None, False
+        state.revoked, state.revoked_for = served.fingerprint, reason
+        state.order_url, state.failures = "", 0
+        standing = Standing(plan, state, served, following)
+        await self._keep(standing)
+        return standing
+
+    async def _witness(self, key: ServerKey) -> AcmeClient:
+        """Who revokes for a stolen key: the key itself, where our signatures are of its kind. That proves that it is
+        stolen, and authorities then also revoke the certificates before, which have the same key."""
+        try:
+            return self._accounts.bearer(AccountKey.of(key))
+        except ValueError:
+            return await self._accounts.client()
 
     # --- what is there ----------------------------------------------------------------------------
 
@@ -403,7 +438,7 @@ class Certificates:
                 self._shelf.keep_state(plan.name, state)
                 self._shelf.drop_next_key(plan.name)
             following = None
-        return Standing(plan, state, served, following)
+        return Standing(plan, state, served, following, self._keys.watched(plan.name))
 
     async def _keep(self, standing: Standing) -> None:
         await self._workers.run(partial(self._shelf.keep_state, standing.plan.name, standing.state))
@@ -413,3 +448,7 @@ class Certificates:
 
     def _chance(self) -> float:
         return int.from_bytes(self._entropy.octets(4), "big") / 0x1_0000_0000
+
+
+def _refusal(what: str, fault: AcmeFault) -> Refusal:
+    return Refusal(SECURITY_TRANSIENT, f"{what}: {fault}".encode("ascii", "backslashreplace").decode("ascii"))

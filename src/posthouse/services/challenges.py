@@ -72,8 +72,8 @@ class Challenges:
         certificate = challenge_certificate(name, authorization, self._clock.wall(), self._entropy)
         answer = _Answer("", certificate, asyncio.Event())
         self._by_name[name] = answer
-        self._tell()
         try:
+            self._tell()
             yield answer.was_asked
         finally:
             del self._by_name[name]

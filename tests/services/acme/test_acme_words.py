@@ -32,7 +32,9 @@ from posthouse.services.acme.words import (
     read_problem,
 )
 from posthouse.services.acme.x509 import (
+    CLOCK_SLACK,
     LeafFacts,
+    TooEarly,
     challenge_certificate,
     key_digest,
     key_pem,
@@ -151,13 +153,32 @@ def test_a_chain_must_be_for_key_and_names() -> None:
     made = make_ec_key(FakeEntropy())
     pem = challenge_certificate("a.test", "proof", EPOCH, FakeEntropy(1))
     with pytest.raises(AcmeFault, match="another key"):
-        take_chain(pem, made, ["a.test"])
+        take_chain(pem, made, ["a.test"], EPOCH)
     own = read_key(pem[: pem.index(b"-----BEGIN CERT")])
-    assert b"PRIVATE" not in take_chain(pem, own, ["a.test"])
+    assert b"PRIVATE" not in take_chain(pem, own, ["a.test"], EPOCH)
     with pytest.raises(AcmeFault, match=r"without b\.test"):
-        take_chain(pem, own, ["a.test", "b.test"])
+        take_chain(pem, own, ["a.test", "b.test"], EPOCH)
     with pytest.raises(AcmeFault, match="no certificate"):
-        take_chain(b"<html>", made, ["a.test"])
+        take_chain(b"<html>", made, ["a.test"], EPOCH)
+
+
+def test_a_chain_must_be_good_now() -> None:
+    """The server's own certificate and its signer; clocks may differ by minutes."""
+    pem = challenge_certificate("a.test", "proof", EPOCH, FakeEntropy(1))  # from an hour before, for a week
+    start = pem.index(b"-----BEGIN CERT")
+    own, leaf = read_key(pem[:start]), pem[start:]
+    begins, ends = EPOCH - 3600, EPOCH - 3600 + 7 * DAY
+    for now in (begins - CLOCK_SLACK, begins, ends - 1):
+        assert take_chain(leaf, own, ["a.test"], now) == leaf
+    with pytest.raises(TooEarly, match="begins at"):
+        take_chain(leaf, own, ["a.test"], begins - CLOCK_SLACK - 1)
+    with pytest.raises(AcmeFault, match="has ended at"):
+        take_chain(leaf, own, ["a.test"], ends)
+    old = challenge_certificate("ca.test", "proof", EPOCH - 8 * DAY, FakeEntropy(2))
+    old = old[old.index(b"-----BEGIN CERT") :]
+    with pytest.raises(AcmeFault, match="has ended at"):
+        take_chain(leaf + old, own, ["a.test"], EPOCH)
+    assert take_chain(leaf + leaf + old, own, ["a.test"], EPOCH), "of an old root verifiers have another way"
 
 
 def test_a_certificate_with_a_key_that_nobody_knows() -> None:
@@ -169,7 +190,7 @@ def test_a_certificate_with_a_key_that_nobody_knows() -> None:
     with pytest.raises(ValueError, match="cannot be read"):
         read_leaf(pem)
     with pytest.raises(AcmeFault, match="no certificate"):
-        take_chain(pem, make_ec_key(FakeEntropy()), ["a.test"])
+        take_chain(pem, make_ec_key(FakeEntropy()), ["a.test"], EPOCH)
 
 
 def test_a_key_with_a_password() -> None:
@@ -213,6 +234,9 @@ def test_retries() -> None:
     assert [retry_in(failures, None) for failures in (1, 2, 6, 7, 1000)] == [600, 1800, 21600, 21600, 21600]
     assert retry_in(1, 86400.0) == 86400.0
     assert retry_in(1, 1.0) == 600
+    hours = LeafFacts(("a.test",), EPOCH, EPOCH + 6 * 3600, "", "", "")
+    assert [retry_in(failures, None, hours) for failures in (1, 6)] == [600, 720]
+    assert retry_in(6, 3600.0, hours) == 3600
 
 
 # --- words ----------------------------------------------------------------------------------------

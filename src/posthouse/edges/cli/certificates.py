@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from enum import StrEnum
 from typing import Annotated, Any
 
 import typer
@@ -11,6 +12,16 @@ from posthouse.edges.cli.asking import AsJson, Data, answer, ask, group
 from posthouse.edges.cli.tables import moment, table
 
 app = group("Certificates of an authority (ACME), as [acme] in posthouse.toml wants them.")
+
+
+class Why(StrEnum):
+    """As services.acme.words.Reason."""
+
+    UNSPECIFIED = "unspecified"
+    KEY_COMPROMISE = "key-compromise"
+    SUPERSEDED = "superseded"
+    CESSATION_OF_OPERATION = "cessation-of-operation"
+
 
 Name = Annotated[str, typer.Argument(metavar="[NAME]", help="As in [acme.certificates]; the first one is main.")]
 
@@ -71,6 +82,40 @@ def rollover(ctx: typer.Context, data: Data, name: Name = "main", as_json: AsJso
             typer.echo("`posthouse dns DOMAIN` shows the record to add; the server looks every quarter of an hour.")
         else:
             typer.echo(f"The server takes it at {moment(status['next_from'])}.")
+
+    answer(made, tell, as_json=as_json)
+
+
+@app.command("revoke")
+def revoke(
+    ctx: typer.Context,
+    name: Annotated[
+        str,
+        typer.Argument(metavar="NAME", help="As in [acme.certificates]; the first one is main.", show_default=False),
+    ],
+    data: Data,
+    reason: Annotated[
+        Why, typer.Option(help="What others are told; key-compromise: somebody else may have the key.")
+    ] = Why.UNSPECIFIED,
+    as_json: AsJson = False,
+) -> None:
+    """Have the authority declare the present certificate invalid, and have another one at once.
+
+    After key-compromise that has another key, though TLSA records may still name the old one; after
+    cessation-of-operation there is none.
+    """
+    made = ask(
+        ctx, data, lambda api: api.post("certificates", name, action="revoke", reason=reason.value), as_json=as_json
+    )["certificate"]
+
+    def tell() -> None:
+        typer.echo(f"Certificate {name} is revoked.")
+        if made["state"] != "revoked":
+            typer.echo(f"Another one for {', '.join(made['names'])} is good until {moment(made['expires_at'])}.")
+        elif made["error"]:
+            typer.echo(f"There is no other one yet: {made['error']}; tried again at {moment(made['retry_at'])}")
+        elif reason is not Why.CESSATION_OF_OPERATION:
+            typer.echo("The server gets another one when it is started.")
 
     answer(made, tell, as_json=as_json)
 

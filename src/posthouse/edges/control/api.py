@@ -55,7 +55,8 @@ MAX_MOMENT = 253402300800.0  # the year 10000: no calendar of a mail program goe
 
 @dataclass(frozen=True, slots=True)
 class Office:
-    """What the API acts on. `status` gives facts of the process, `reload` reads settings and certificates again."""
+    """What the API acts on. `status` gives facts of the process, `reload` reads settings and certificates again and
+    gives the settings that have changed and need a restart."""
 
     administration: Administration
     domain_keys: DomainKeys
@@ -72,7 +73,7 @@ class Office:
     surroundings: Callable[[], Surroundings]
     max_message: int
     status: Callable[[], dict[str, Any]]
-    reload: Callable[[], None]
+    reload: Callable[[], list[str]]
 
 
 class BadRequest(Exception):  # noqa: N818 - an answer, as Refusal
@@ -170,8 +171,7 @@ class _Api:
         return {"version": __version__, "hostname": self._office.hostname, **self._office.status(), "queue": totals}
 
     async def reload(self, _request: Request) -> Any:
-        self._office.reload()
-        return {}
+        return {"restart_needed": self._office.reload()}
 
     async def check(self, request: Request) -> Any:
         """`domain`: its DNS records; `store`: every counter and pack; neither: the machine."""
@@ -262,6 +262,8 @@ class _Api:
             case "rollover":
                 status, sight = await certificates.rollover(name)
                 return {"certificate": status, "sight": sight}
+            case "revoke":
+                return {"certificate": await certificates.revoke(name, body.reason), "sight": None}
             case unknown:
                 assert_never(unknown)
 

@@ -7,6 +7,8 @@ from typing import Annotated, Literal
 
 import msgspec
 
+from posthouse.services.acme.words import Reason
+
 Moment = Annotated[float, msgspec.Meta(ge=0, lt=253402300800.0)]  # until the year 10000, as calendars go
 Octets = Annotated[int, msgspec.Meta(ge=0, le=1 << 62)]
 
@@ -40,10 +42,12 @@ class ZoneChange(Body):
 
 
 class CertificateAction(Body):
-    """`renew`: now, with `new_key` at once with another key; `rollover`: announce another key and take it in time."""
+    """`renew`: now, with `new_key` at once with another key; `rollover`: announce another key and take it in time;
+    `revoke`: for `reason`, and have another."""
 
-    action: Literal["renew", "rollover"]
+    action: Literal["renew", "rollover", "revoke"]
     new_key: bool = False
+    reason: Reason = "unspecified"
 
 
 class NewAccount(Body):

@@ -40,6 +40,10 @@ class Accounts:
         """For questions that need no account. Raises StoreFault."""
         return AcmeClient(self._web, self._clock, self._authority.directory, await self._key())
 
+    def bearer(self, key: AccountKey) -> AcmeClient:
+        """In the name of a key itself; without an account."""
+        return AcmeClient(self._web, self._clock, self._authority.directory, key)
+
     async def client(self) -> AcmeClient:
         """With our account. Raises AcmeFault, StoreFault."""
         authority = self._authority
@@ -68,6 +72,7 @@ class Accounts:
     async def _key(self) -> AccountKey:
         key = await self._workers.run(self._shelf.account_key)
         if key is None:
+            await self._keep({})  # accounts of a key that somebody has removed
             key = AccountKey(make_ec_key(self._entropy))
             await self._workers.run(partial(self._shelf.keep_account_key, key))
         return key

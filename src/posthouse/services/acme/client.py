@@ -14,14 +14,16 @@ from email.utils import parsedate_to_datetime
 from typing import Any
 
 from posthouse.ports import Clock, WebClient, WebFault, WebReply
-from posthouse.services.acme.jws import AccountKey, bind_account
+from posthouse.services.acme.jws import AccountKey, bind_account, encode
 from posthouse.services.acme.words import (
     PROBLEM,
+    REASONS,
     AcmeFault,
     Authorization,
     Challenge,
     Directory,
     Order,
+    Reason,
     RenewalInfo,
     is_nonce,
     read,
@@ -116,6 +118,21 @@ class AcmeClient:
     async def certificate(self, url: str) -> bytes:
         """§7.4.2: the chain in PEM form."""
         return (await self._post(url, None, {"Accept": CHAIN})).body
+
+    async def revoke(self, certificate: bytes, reason: Reason) -> None:
+        """§7.6, for a certificate in DER form; signed by the account, or by the certificate's own key where that is
+        this client's. One that is revoked already is no fault."""
+        directory = await self.directory()
+        if directory.revoke_cert is None:
+            raise AcmeFault("the authority revokes no certificates (its directory has no revokeCert)")
+        wanted: dict[str, Any] = {"certificate": encode(certificate)}
+        if REASONS[reason]:  # RFC 5280 §5.3.1: rather none than "unspecified"
+            wanted["reason"] = REASONS[reason]
+        try:
+            await self._post(directory.revoke_cert, wanted)
+        except AcmeFault as fault:
+            if fault.kind != "alreadyRevoked":
+                raise
 
     async def renewal_info(self, certificate: str) -> tuple[RenewalInfo, float | None] | None:
         """RFC 9773 §4.1, for a certificate's id; None where the authority has none."""

@@ -13,10 +13,11 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
+from posthouse.ports import Clock
 from posthouse.services.acme.client import AcmeClient
 from posthouse.services.acme.solving import Solver
 from posthouse.services.acme.words import AcmeFault, Authorization, Challenge, Order, is_token
-from posthouse.services.acme.x509 import ServerKey, signing_request, take_chain
+from posthouse.services.acme.x509 import ServerKey, TooEarly, signing_request, take_chain
 
 T = TypeVar("T")
 
@@ -43,10 +44,13 @@ class Wanted:
 
 
 class Issuing:
-    def __init__(self, client: AcmeClient, solver: Solver, *, keep: Callable[[str], Awaitable[None]]) -> None:
+    def __init__(
+        self, client: AcmeClient, solver: Solver, clock: Clock, *, keep: Callable[[str], Awaitable[None]]
+    ) -> None:
         """`keep` writes down the order's URL before anything is done for it."""
         self._client = client
         self._solver = solver
+        self._clock = clock
         self._keep = keep
 
     async def obtain(self, wanted: Wanted, *, order_url: str = "") -> bytes:
@@ -55,7 +59,8 @@ class Issuing:
         if order_url:
             with contextlib.suppress(AcmeFault):  # forgotten by the authority, most likely
                 order, _ = await self._client.order(order_url)
-        if order is None or order.status == "invalid":
+        is_new = order is None or order.status == "invalid"
+        if order is None or is_new:
             order_url, order = await self._client.new_order(
                 wanted.names, replaces=wanted.replaces, profile=wanted.profile
             )
@@ -78,9 +83,14 @@ class Issuing:
             raise AcmeFault("the authority has issued a certificate but does not say where it is")
         chain = await self._client.certificate(order.certificate)
         try:
-            return take_chain(chain, wanted.key, wanted.names)
+            return take_chain(chain, wanted.key, wanted.names, self._clock.wall())
+        except TooEarly:
+            raise
         except AcmeFault:
-            await self._keep("")  # the order would give the same again, for ever
+            # An old order would give the same again, for ever. Of a new one it is asked once more: with a clock that is
+            # ahead everything has ended, and authorities count what they issue.
+            if not is_new:
+                await self._keep("")
             raise
 
     async def _authorize(self, url: str, names: Sequence[str]) -> None:

@@ -70,7 +70,11 @@ class AccountKey:
     @classmethod
     def from_pem(cls, pem: bytes) -> AccountKey:
         """Raises ValueError."""
-        private = load_key(pem)
+        return cls.of(load_key(pem))
+
+    @classmethod
+    def of(cls, private: PrivateKeyTypes) -> AccountKey:
+        """Raises ValueError."""
         if not isinstance(private, ec.EllipticCurvePrivateKey) or not isinstance(private.curve, ec.SECP256R1):
             raise ValueError("not a key on P-256")
         return cls(private)

@@ -56,7 +56,10 @@ def ask_again_in(retry_after: float | None) -> float:
     return DEFAULT_PAUSE if retry_after is None else min(max(retry_after, LEAST_PAUSE), MOST_PAUSE)
 
 
-def retry_in(failures: int, retry_after: float | None) -> float:
-    """Seconds until the next attempt after so many failed ones in a row, at least 1."""
+def retry_in(failures: int, retry_after: float | None, facts: LeafFacts | None = None) -> float:
+    """Seconds until the next attempt after so many failed ones in a row, at least 1. `facts`: of what is served; a
+    short life leaves room for several attempts in its last third."""
     pause = RETRIES[min(failures, len(RETRIES)) - 1]
+    if facts is not None:
+        pause = min(pause, max((facts.expires_at - facts.issued_at) * SPREAD, LEAST_PAUSE))
     return max(pause, retry_after or 0.0)

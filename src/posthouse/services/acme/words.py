@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from datetime import datetime
-from typing import Annotated, TypeVar
+from typing import Annotated, Literal, TypeVar
 
 import msgspec
 
@@ -23,6 +23,9 @@ MAX_DETAIL = 500  # characters of a problem that are told
 # RFC 8555 §8.1: at least 128 bits, base64url alone. It becomes a part of a path, so anything else is dangerous.
 TOKEN = re.compile(r"[A-Za-z0-9_-]{22,512}")
 PROBLEM = "urn:ietf:params:acme:error:"
+# Why a certificate is revoked, in words and as RFC 5280 §5.3.1 has it; of the reasons there those that a holder has.
+Reason = Literal["unspecified", "key-compromise", "superseded", "cessation-of-operation"]
+REASONS: dict[Reason, int] = {"unspecified": 0, "key-compromise": 1, "superseded": 4, "cessation-of-operation": 5}
 
 Url = Annotated[str, msgspec.Meta(max_length=MAX_URL)]
 
@@ -58,6 +61,7 @@ class Directory(Word, frozen=True):
     new_nonce: Url
     new_account: Url
     new_order: Url
+    revoke_cert: Url | None = None
     renewal_info: Url | None = None
     meta: Meta = Meta()
 

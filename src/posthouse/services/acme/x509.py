@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Certificates and their keys as octets: what is asked for, what came, and what is in it.
 
-Invariant: a chain is taken only when its first certificate is for the key and the names that were asked for.
+Invariant: a chain is taken only when its first certificate is for the key and the names that were asked for, and its
+time is now.
 """
 
 from __future__ import annotations
@@ -36,6 +37,12 @@ RSA_BITS = 2048  # what every authority takes and every client can do
 ACME_IDENTIFIER = x509.ObjectIdentifier("1.3.6.1.5.5.7.1.31")  # RFC 8737 §3: id-pe-acmeIdentifier
 CHALLENGE_DAYS = 7  # of a certificate that answers a challenge; an order lives no longer
 SERIAL_OCTETS = 16
+# Seconds by which a certificate may begin in the future: clocks that are set by the network differ by less.
+CLOCK_SLACK = 300.0
+
+
+class TooEarly(AcmeFault):
+    """The chain is good and will be of use: the same again later."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +97,11 @@ def signing_request(key: ServerKey, names: Sequence[str]) -> str:
     return encode(built.public_bytes(Encoding.DER))
 
 
+def leaf_der(pem: bytes) -> bytes:
+    """The first certificate in `pem`. Raises ValueError."""
+    return x509.load_pem_x509_certificate(pem).public_bytes(Encoding.DER)
+
+
 def read_leaf(pem: bytes) -> LeafFacts:
     """Of the first certificate in `pem`. Raises ValueError."""
     try:
@@ -115,8 +127,8 @@ def _read_leaf(pem: bytes) -> LeafFacts:
     )
 
 
-def take_chain(pem: bytes, key: ServerKey, names: Sequence[str]) -> bytes:
-    """The chain as it is to be kept: certificates alone, whatever else came with them. Raises AcmeFault."""
+def take_chain(pem: bytes, key: ServerKey, names: Sequence[str], now: float) -> bytes:
+    """The chain as it is to be kept: certificates alone, whatever else came with them. Raises AcmeFault, TooEarly."""
     try:
         chain = x509.load_pem_x509_certificates(pem)
         facts = read_leaf(pem)
@@ -127,7 +139,21 @@ def take_chain(pem: bytes, key: ServerKey, names: Sequence[str]) -> bytes:
     missing = sorted(set(names) - set(facts.names))
     if missing:
         raise AcmeFault(f"the authority gave a certificate without {', '.join(missing)}")
+    # Those above the signer may be old ones of a root that verifiers know anyway.
+    for each in chain[:2]:
+        _check_time(each, now)
     return b"".join(each.public_bytes(Encoding.PEM) for each in chain)
+
+
+def _check_time(certificate: x509.Certificate, now: float) -> None:
+    try:
+        begins, ends = certificate.not_valid_before_utc, certificate.not_valid_after_utc
+    except ValueError as error:  # years that Python does not have
+        raise AcmeFault(f"the authority gave a certificate with a date that cannot be: {error}") from None
+    if ends.timestamp() <= now:
+        raise AcmeFault(f"the authority gave a certificate that has ended at {ends} (is the clock right?)")
+    if begins.timestamp() > now + CLOCK_SLACK:
+        raise TooEarly(f"the authority gave a certificate that begins at {begins} (is the clock right?)")
 
 
 def challenge_certificate(name: str, authorization: str, now: float, entropy: Entropy) -> bytes:
