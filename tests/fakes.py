@@ -172,6 +172,9 @@ class FakeResolver:
     async def distrust(self) -> str:
         return "" if self.signed else "nothing is signed"
 
+    async def passed_over(self) -> list[str]:
+        return []
+
     def _proven(self, name: str, records: list[T]) -> Proven[T]:
         return Proven(tuple(records), name in self.signed, self.aliases.get(name, name))
 
@@ -192,6 +195,7 @@ class FakeHost:
     answer: Callable[[str], RemoteReply] = lambda recipient: RemoteReply(250, DELIVERED, "fine")
     greeting: RemoteReply | None = None  # what it says instead of serving
     drops: bool = False  # the connection breaks within every transaction
+    letters_per_session: int | None = None  # after so many it closes
     takes: float = 0.1
     connects_in: float = 0.01
     probes: list[float] = field(default_factory=list)  # times of attempts to connect
@@ -212,13 +216,14 @@ class FakeConnection:
         self._host = host
         self._target = target
         self._is_open = True
+        self._left = host.letters_per_session
         self.extensions = host.extensions
         self.tls = host.tls
         self.trouble: TlsTrouble | None = None
 
     @property
     def is_usable(self) -> bool:
-        return self._is_open
+        return self._is_open and self._left != 0
 
     def _outcome(self, status: Status, text: str, reply: RemoteReply | None) -> Outcome:
         tls = self.tls.version if self.tls else ""
@@ -228,6 +233,7 @@ class FakeConnection:
         assert self._is_open, "a mail transaction on a closed connection"
         await asyncio.sleep(self._host.takes)
         self._host.envelopes.append(envelope)
+        self._left = self._left and self._left - 1
         if self._host.drops or not self._host.is_up:
             self._is_open = False
             return [self._outcome(Status(4, 4, 2), "connection lost", None) for _ in envelope.forward_paths]

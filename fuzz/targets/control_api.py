@@ -139,6 +139,9 @@ class _Refusing:
     async def distrust(self) -> str:
         return str(self._error)
 
+    async def passed_over(self) -> list[str]:
+        return []
+
     def __getattr__(self, name: str) -> Any:
         async def refuse(*_: Any, **__: Any) -> Any:
             raise self._error

@@ -285,7 +285,8 @@ class Resolver(Section):
         "auto",
         "Whose word is taken that an answer was validated (AD), which DANE needs: `auto` that of name servers on this"
         " machine (a validating unbound, for instance); `trust` that of all in use, when you answer for the network"
-        " between; `off` nobody's.",
+        " between; `off` nobody's. With `auto`, name servers elsewhere are not asked where there are some on this"
+        " machine.",
     )
 
 
@@ -312,6 +313,11 @@ class Transport(Section):
     )
     requiretls: bool = setting(
         True, "Offer REQUIRETLS (RFC 8689) on connections with TLS; such letters leave to authenticated hosts only."
+    )
+    private_web: bool = setting(
+        False,
+        "Whether MTA-STS policies are fetched from, and TLS reports posted to, hosts in private networks and on this"
+        " machine, too. Other domains choose these hosts; only a network of your own with such domains needs it.",
     )
     results: bool = setting(True, "Count how TLS with other domains went, for the reports that they ask for (TLSRPT).")
     domains: dict[DomainName, TransportDomain] = setting(

@@ -376,6 +376,9 @@ class SecureResolver(Resolver, Protocol):
     async def distrust(self) -> str:
         """Why no answer is authentic here, in words for the operator; "" where DNSSEC works."""
 
+    async def passed_over(self) -> list[str]:
+        """Name servers that are configured and not asked, as their answers would take the place of better ones."""
+
 
 @dataclass(frozen=True, slots=True)
 class TlsInfo:
@@ -460,11 +463,13 @@ class Target:
 
 @dataclass(frozen=True, slots=True)
 class TlsTrouble:
-    """Why TLS did not come about as it should have, in the words of RFC 8460 §4.3: `result` is one of them."""
+    """Why TLS did not come about as it should have, in the words of RFC 8460 §4.3: `result` is one of them.
+    `is_judged`: host or DNS have shown that it is so; otherwise it may have been the network, and pass."""
 
     result: str
     reason: str
     sending_ip: str = ""
+    is_judged: bool = False
 
 
 class MailConnection(Protocol):

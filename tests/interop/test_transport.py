@@ -129,7 +129,7 @@ class Post:
         chain.write_bytes(self.leaf.pem())
         main = self.postfix.folder / "config" / "main.cf"
         main.write_text(main.read_text() + f"smtpd_tls_chain_files = {chain}\n")
-        settings = f'[resolver]\nservers = ["{self.dns.server}"]\n'
+        settings = f'[resolver]\nservers = ["{self.dns.server}"]\n[transport]\nprivate_web = true\n'
         self.house = House(base / "transport-house", settings=settings)
         self.other = House(base / "transport-other", smtp_port=25)
         self.other.command("domain", "add", "bound.test")

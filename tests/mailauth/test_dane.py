@@ -11,6 +11,8 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from hypothesis import given
 from hypothesis import strategies as st
 
+from posthouse.mailauth import dane
+from posthouse.mailauth import der as der_reader
 from posthouse.mailauth.dane import DaneFault, authenticate, usable
 from posthouse.mailauth.der import subject_public_key_info
 from posthouse.ports import TlsaRecord
@@ -72,6 +74,12 @@ def test_of_each_kind_the_strongest_digest_counts() -> None:
     whole, elsewhere = record(3, 1, 0, OTHER), record(2, 1, 1, ROOT)
     assert usable([weak, strong, whole, elsewhere, weak]) == (strong, whole, elsewhere)
     assert usable([weak, TlsaRecord(3, 1, 2, bytes(10))]) == (weak,), "a malformed one does not count as the strongest"
+
+
+def test_so_many_records_are_looked_at() -> None:
+    """An answer by TCP has room for some 1,500, and a stranger's host may make us look at them again and again."""
+    many = [TlsaRecord(3, 1, 1, number.to_bytes(32)) for number in range(1500)]
+    assert usable(many) == tuple(many[: dane.MAX_RECORDS])
 
 
 # --- DANE-EE --------------------------------------------------------------------------------------
@@ -144,6 +152,51 @@ def test_a_bare_key_of_any_kind(key: object) -> None:
     leaf = issue(HOST, root, names=[HOST])
     assert check(leaf, record(2, 1, 0, root), chain=leaf.chain[:1]) == "DANE-TA"
     assert refusal(OTHER, record(2, 1, 0, root)) == "certificate-not-trusted"
+
+
+def test_a_bare_key_counts_beside_anchors_that_fail() -> None:
+    """RFC 7671 §5.2.3: one record that does not help hides no other."""
+    short = LEAF.chain[:2]
+    old = issue("old root", is_ca=True, ends=-1)
+    assert check(LEAF, record(2, 0, 0, OTHER), record(2, 1, 0, ROOT), chain=short) == "DANE-TA"
+    assert check(LEAF, record(2, 0, 1, old), record(2, 1, 0, ROOT), chain=[*short, old.der]) == "DANE-TA"
+
+
+def test_an_expired_issuer_is_not_saved_by_its_bare_key() -> None:
+    """§5.2.3 is for keys of which no certificate was shown."""
+    old = issue("root", is_ca=True, ends=-1)
+    leaf = issue(HOST, old, names=[HOST])
+    assert refusal(leaf, record(2, 1, 0, old)) == "certificate-not-trusted"
+    assert check(leaf, record(2, 1, 0, old), chain=leaf.chain[:1]) == "DANE-TA"
+
+
+@pytest.mark.parametrize("which", [0, 1])
+def test_years_that_no_calendar_has_are_not_trusted(which: int) -> None:
+    """A date of the year 0 is sound ASN.1; asking for it raises."""
+    times = [b"\x17\x0d200101000000Z", b"\x18\x0f20990101000000Z"]
+    times[which] = b"\x18\x0f00000101000000Z"
+    strange = with_validity(LEAF.der, b"".join(times))
+    x509.load_der_x509_certificate(strange)
+    assert refusal(LEAF, record(2, 0, 1, ROOT), chain=[strange, *LEAF.chain[1:]]) == "certificate-not-trusted"
+    assert refusal(LEAF, record(2, 0, 0, strange), chain=[strange]) == "certificate-not-trusted"
+    assert authenticate([strange], [record(3, 0, 0, strange)], (HOST,), NOW) == "DANE-EE"
+
+
+def with_validity(der: bytes, times: bytes) -> bytes:
+    """The certificate with other dates; its signature does not fit any more."""
+    content, _ = der_reader._content(der, 0, len(der))
+    start, end = der_reader._content(der, content, len(der))
+    at = start
+    for _ in ("version", "serialNumber", "signature", "issuer"):
+        at = der_reader._skip(der, at, end)
+    body = der[start:at] + element(times) + der[der_reader._skip(der, at, end) : end]
+    return element(element(body) + der[end:])
+
+
+def element(octets: bytes) -> bytes:
+    size = len(octets)
+    width = (size.bit_length() + 7) // 8
+    return b"\x30" + (bytes([size]) if size < 128 else bytes([0x80 | width]) + size.to_bytes(width)) + octets
 
 
 def test_a_certificate_of_its_own_is_no_trust_anchor() -> None:
@@ -231,6 +284,27 @@ def test_no_certificate_at_all() -> None:
 def test_an_endless_chain_is_looked_at_for_a_while() -> None:
     chain = [LEAF.der, *([OTHER.der] * 2000), *LEAF.chain[1:]]
     assert refusal(LEAF, record(2, 0, 1, ROOT), chain=chain) == "certificate-not-trusted"
+
+
+def test_alike_issuers_are_looked_at_once() -> None:
+    """The ways through them are as many as their number to the power of the chain's length."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    alike = [issue("X", is_ca=True, key=key) for _ in range(8)]
+    leaf = issue(HOST, alike[0], names=[HOST])
+    chain = [leaf.der, *(each.der for each in alike), ROOT.der]
+    assert refusal(leaf, record(2, 0, 1, ROOT), chain=chain) == "certificate-not-trusted"
+    assert len(dane._intermediates([dane._Presented.read(der) for der in chain[1:]])) == 2
+
+
+def test_an_authority_whose_certificate_is_shown_twice() -> None:
+    """Its own, and the one that the anchor has signed for it."""
+    own = issue("X", is_ca=True)
+    crossed = issue("X", ROOT, is_ca=True, key=own.key)
+    leaf = issue(HOST, own, names=[HOST])
+    for twins in ([own, crossed], [crossed, own]):
+        chain = [leaf.der, *(each.der for each in twins), ROOT.der]
+        assert check(leaf, record(2, 0, 1, ROOT), chain=chain) == "DANE-TA"
+        assert check(leaf, record(2, 0, 1, own), chain=chain) == "DANE-TA"
 
 
 # --- the key in a certificate ---------------------------------------------------------------------

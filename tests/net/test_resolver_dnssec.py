@@ -10,8 +10,10 @@ from collections.abc import AsyncIterator
 import dns.rcode
 import pytest
 
+from posthouse.net import resolver as resolver_module
 from posthouse.net.resolver import DnsResolver, Dnssec
 from posthouse.ports import MxRecord, NameNotFound, ResolverFault, SecureResolver, TlsaRecord
+from posthouse.services.secure_dns import dnssec_findings
 from tests.net.dns_server import DnsServer, serving
 from tests.net.test_resolver import Hours
 
@@ -142,6 +144,46 @@ async def test_bogus_answers_are_faults(resolver: SecureResolver, server: DnsSer
     probing = resolver_of(server, probe=("x.test", "MX"))
     assert "does not answer" in await probing.distrust()
     await probing.close()
+
+
+@pytest.mark.parametrize(
+    ("dnssec", "is_asked", "is_authentic"), [("auto", False, None), ("trust", True, True), ("off", True, False)]
+)
+async def test_a_server_elsewhere_never_replaces_the_word_of_one_that_validates(
+    server: DnsServer, monkeypatch: pytest.MonkeyPatch, dnssec: Dnssec, is_asked: bool, is_authentic: bool | None
+) -> None:
+    """What the near one found to be forged would else count as not signed, and DANE be skipped."""
+    async with serving() as far:
+        monkeypatch.setattr(resolver_module, "_is_near", lambda text: not text.endswith(f"@{far.port}"))
+        far.add("_25._tcp.mx.bob.test", "TLSA", f"3 1 1 {bytes(32).hex()}")
+        far.signed = {"_25._tcp.mx.bob.test"}
+        server.rcodes["_25._tcp.mx.bob.test", "TLSA"] = dns.rcode.SERVFAIL
+        resolver = DnsResolver(Hours(), [f"127.0.0.1:{server.port}", f"127.0.0.1:{far.port}"], dnssec=dnssec)
+        if is_asked:
+            assert (await resolver.tlsa("_25._tcp.mx.bob.test")).is_authentic == is_authentic
+        else:
+            with pytest.raises(ResolverFault):
+                await resolver.tlsa("_25._tcp.mx.bob.test")
+        assert bool(far.queries) == is_asked
+        assert await resolver.passed_over() == ([] if is_asked else [f"127.0.0.1:{far.port}"])
+        await resolver.close()
+
+
+@pytest.mark.parametrize(
+    ("servers", "passed_over"),
+    [
+        (["127.0.0.1", "192.0.2.53", "[2001:db8::53]:5353"], ["192.0.2.53", "[2001:db8::53]:5353"]),
+        (["192.0.2.53", "::1"], ["192.0.2.53"]),
+        (["192.0.2.53", "192.0.2.54"], []),
+        (["127.0.0.1", "::1"], []),
+    ],
+)
+async def test_who_is_passed_over(servers: list[str], passed_over: list[str]) -> None:
+    resolver = DnsResolver(Hours(), servers)
+    assert await resolver.passed_over() == passed_over
+    *told, _ = await dnssec_findings(resolver, wants_dane=False)
+    assert bool(told) == bool(passed_over)
+    assert all(each in finding.text for each in passed_over for finding in told)
 
 
 async def test_one_family_that_is_not_signed_spoils_both(resolver: SecureResolver, server: DnsServer) -> None:

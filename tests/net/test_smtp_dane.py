@@ -121,6 +121,7 @@ async def test_dane_that_fails_is_no_session(leaf: Issued, made: DaneDemand, res
     assert caught.value.outcome.is_deferred
     assert caught.value.trouble is not None
     assert (caught.value.trouble.result, caught.value.trouble.sending_ip) == (result, "127.0.0.1")
+    assert caught.value.trouble.is_judged
 
 
 @pytest.mark.parametrize("use", ["dane", "verify", "require"])
@@ -131,8 +132,34 @@ async def test_a_host_without_tls(use: str, tmp_path: Path) -> None:
             await transport(tmp_path).connect(host.target(tls=use, dane=made))
     assert caught.value.trouble is not None
     assert caught.value.trouble.result == "starttls-not-supported"
+    assert caught.value.trouble.is_judged
     assert caught.value.is_policy
     assert str(caught.value.outcome.status) == "4.7.4"
+
+
+@pytest.mark.parametrize(
+    ("reply", "is_judged"),
+    [
+        ("454 TLS not available for now", False),  # RFC 3207 §4
+        ("502 what is that?", True),
+        ("220 go", False),  # and then no handshake
+        (None, False),
+    ],
+)
+async def test_what_may_pass_is_no_judgement(reply: str | None, is_judged: bool, tmp_path: Path) -> None:
+    """A REQUIRETLS letter is returned for what the host is seen to be, not for a connection that broke."""
+
+    async def script(guest: Guest) -> None:
+        await guest.greet("STARTTLS")
+        assert await guest.hear() == "STARTTLS"
+        if reply is not None:
+            await guest.say(reply)
+
+    async with hosting(script) as host:
+        with pytest.raises(ConnectFault) as caught:
+            await transport(tmp_path).connect(host.target(tls="verify"))
+    assert caught.value.trouble is not None
+    assert caught.value.trouble.is_judged == is_judged
 
 
 @pytest.mark.parametrize(
@@ -155,6 +182,7 @@ async def test_certificates(leaf: Issued, result: str | None, use: str, tmp_path
                 await transport(tmp_path).connect(target)
             assert caught.value.trouble is not None
             assert caught.value.trouble.result == result
+            assert caught.value.trouble.is_judged
             assert caught.value.is_policy
             return
         connection = await transport(tmp_path).connect(target)

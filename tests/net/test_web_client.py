@@ -4,15 +4,20 @@
 from __future__ import annotations
 
 import asyncio
+import ipaddress
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from cryptography import x509
 
+from posthouse.composing.ground import Ground, real_machine
+from posthouse.config import Settings
 from posthouse.net.clock import SystemClock
-from posthouse.net.web_client import HttpsClient
+from posthouse.net.web_client import USER_AGENT, HttpsClient, is_public
 from posthouse.ports import IPAddress, NameNotFound, ResolverFault, WebClient, WebFault
 from tests.mailauth.certificates import Issued, issue
 from tests.net.static_resolver import StaticResolver
@@ -26,6 +31,8 @@ OLD = issue(HOST, ROOT, names=[HOST], begins=-30, ends=-2, now=NOW)
 ELSEWHERE = issue("mail.eve.test", ROOT, names=["mail.eve.test"], now=NOW)
 WILD = issue("wild", ROOT, names=["*.bob.test"], now=NOW)
 FOREIGN = issue(HOST, issue("other root", is_ca=True, now=NOW), names=[HOST], now=NOW)
+ADDRESSED = x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))])
+NUMBER = issue("number", ROOT, extensions=[(ADDRESSED, False)], now=NOW)
 SELF = issue(HOST, names=[HOST], now=NOW)
 
 Script = Callable[[bytes, asyncio.StreamWriter], Awaitable[None]]
@@ -38,10 +45,11 @@ class Site:
         self.port = 0
         self.requests: list[bytes] = []
         self.names: list[str | None] = []
-        self.resolver = StaticResolver({HOST: {"ADDRESS": [_address("127.0.0.1")]}})
+        self.resolver = StaticResolver({HOST: {"ADDRESS": [ipaddress.ip_address("127.0.0.1")]}})
         roots = folder / "roots.pem"
         roots.write_bytes(ROOT.pem().partition(b"-----END PRIVATE KEY-----\n")[2])
         self.client: WebClient = HttpsClient(self.resolver, ca_file=str(roots))
+        self.for_strangers: WebClient = HttpsClient(self.resolver, ca_file=str(roots), only_public=True)
 
     def url(self, path: str = "/.well-known/mta-sts.txt", host: str = HOST) -> str:
         return f"https://{host}:{self.port}{path}"
@@ -54,12 +62,6 @@ class Site:
         with pytest.raises(WebFault) as caught:
             await self.get(**fields)  # type: ignore[arg-type]  # a test's short cut
         return caught.value
-
-
-def _address(text: str) -> IPAddress:
-    import ipaddress
-
-    return ipaddress.ip_address(text)
 
 
 def saying(head: str, body: bytes = b"") -> Script:
@@ -119,6 +121,7 @@ async def test_get(issued: Issued, tmp_path: Path) -> None:
         assert (reply.status, reply.body, reply.headers["content-type"]) == (200, b"hello", "text/plain")
         assert site.requests[0].startswith(b"GET /a/b?c=d HTTP/1.1\r\n")
         assert f"host: {HOST}:{site.port}\r\n".encode() in site.requests[0].lower()
+        assert site.requests[0].count(f"\r\nUser-Agent: {USER_AGENT}\r\n".encode()) == 1  # RFC 8555 §6.1
         assert site.names == [HOST]  # RFC 8461 §7.1
 
 
@@ -229,11 +232,25 @@ async def test_answers_that_are_none(script: Script, tmp_path: Path) -> None:
         "https://[::1/",
         "https://mta-sts.bob.test:99999/",
         "nonsense",
+        f"https://{HOST}:1/\x7f",
+        f"https://{HOST}:1/?\x00",
+        f"https://{HOST}:1/\ud800",
+        f"https://{HOST}:1/{'a' * 70_000}",
     ],
 )
 async def test_what_is_no_https_address(url: str, tmp_path: Path) -> None:
     with pytest.raises(WebFault):
         await Site(tmp_path).client.get(url, limit=10, seconds=1)
+
+
+@pytest.mark.parametrize("host", ["m\u00e4rz.test", "a" * 64 + ".test", "a\x00b.test", "%00", "a..b", ".test", "a b"])
+async def test_names_that_cannot_be_said(host: str, tmp_path: Path) -> None:
+    """Whatever a stranger's DNS says of them."""
+    async with serving(FINE, tmp_path) as site:
+        site.resolver.zone[host] = site.resolver.zone[HOST]
+        with pytest.raises(WebFault):
+            await site.client.get(site.url(host=host), limit=10, seconds=1)
+        assert site.requests == []
 
 
 @pytest.mark.parametrize("fault", [NameNotFound("x"), ResolverFault("x"), None])
@@ -250,7 +267,10 @@ async def test_hosts_without_an_address(fault: Exception | None, tmp_path: Path)
 
 async def test_the_next_address_is_tried(tmp_path: Path) -> None:
     async with serving(FINE, tmp_path) as site:
-        site.resolver.zone[HOST]["ADDRESS"] = [_address("::1"), _address("127.0.0.1")]  # nothing listens on ::1
+        site.resolver.zone[HOST]["ADDRESS"] = [
+            ipaddress.ip_address("::1"),
+            ipaddress.ip_address("127.0.0.1"),
+        ]  # nothing listens on ::1
         assert await site.get() == (200, b"hello")
 
 
@@ -260,3 +280,97 @@ async def test_nobody_listens(tmp_path: Path) -> None:
     fault = await site.fault()
     assert "no connection" in str(fault)
     assert fault.result == ""
+
+
+# --- addresses without names ----------------------------------------------------------------------
+
+
+async def test_an_address_is_reached_without_its_name(tmp_path: Path) -> None:
+    async with serving(FINE, tmp_path, NUMBER) as site:
+        reply = await site.client.get(site.url("/directory", host="127.0.0.1"), limit=5, seconds=10)
+        assert reply.body == b"hello"
+        assert f"host: 127.0.0.1:{site.port}\r\n".encode() in site.requests[0].lower()
+        assert site.names == [None], "RFC 6066 §3: no literal is a server name"
+
+
+async def test_a_certificate_must_be_good_for_the_address(tmp_path: Path) -> None:
+    async with serving(FINE, tmp_path) as site:
+        with pytest.raises(WebFault) as caught:
+            await site.client.get(site.url(host="127.0.0.1"), limit=5, seconds=10)
+        assert caught.value.result == "certificate-host-mismatch"
+
+
+async def test_an_address_of_version_6_stands_in_brackets(tmp_path: Path) -> None:
+    with pytest.raises(WebFault, match="no connection"):  # it was understood, and nobody listens there
+        await Site(tmp_path).client.get("https://[::1]:9/", limit=5, seconds=10)
+
+
+# --- addresses that strangers choose --------------------------------------------------------------
+
+
+@pytest.mark.parametrize("host", [HOST, "127.0.0.1"])
+async def test_strangers_lead_nobody_into_private_networks(host: str, tmp_path: Path) -> None:
+    async with serving(FINE, tmp_path, NUMBER if host != HOST else GOOD) as site:
+        site.resolver.zone[HOST]["ADDRESS"] = [ipaddress.ip_address(each) for each in ("::ffff:127.0.0.1", "127.0.0.1")]
+        with pytest.raises(WebFault, match="no public address"):
+            await site.for_strangers.get(site.url(host=host), limit=5, seconds=10)
+        with pytest.raises(WebFault, match="no public address"):
+            await site.for_strangers.post(site.url(host=host), b"x", headers={}, limit=5, seconds=10)
+        assert site.requests == []
+
+
+@pytest.mark.parametrize(
+    ("address", "expected"),
+    [
+        ("8.8.8.8", True),
+        ("2606:4700::1111", True),
+        ("::ffff:8.8.8.8", True),
+        ("64:ff9b::808:808", True),  # a network that reaches IPv4 by NAT64
+        ("127.0.0.1", False),
+        ("0.0.0.0", False),
+        ("10.1.2.3", False),
+        ("172.16.0.1", False),
+        ("192.168.0.1", False),
+        ("100.64.0.1", False),
+        ("169.254.169.254", False),
+        ("224.0.0.1", False),
+        ("255.255.255.255", False),
+        ("::1", False),
+        ("::", False),
+        ("::127.0.0.1", False),
+        ("::ffff:10.0.0.1", False),
+        ("64:ff9b::a00:1", False),
+        ("2002:a00:1::1", False),
+        ("fe80::1", False),
+        ("fec0::1", False),
+        ("fd00::1", False),
+        ("ff02::1", False),
+    ],
+)
+async def test_what_is_public(address: str, expected: bool) -> None:
+    assert is_public(ipaddress.ip_address(address)) == expected
+
+
+@pytest.mark.parametrize(
+    ("private_web", "has_public", "expected"),
+    [(False, True, "public"), (True, True, "any"), (False, False, "any")],
+)
+async def test_which_client_asks_for_strangers(private_web: bool, has_public: bool, expected: str) -> None:
+    machine = replace(
+        real_machine(),
+        web=lambda _: "any",  # names instead of clients
+        public_web=(lambda _: "public") if has_public else None,
+    )
+    settings = Settings.model_validate({"hostname": "mx.alice.test", "transport": {"private_web": private_web}})
+    ground = object.__new__(Ground)  # of all rooms it needs these two
+    object.__setattr__(ground, "settings", settings)
+    object.__setattr__(ground, "machine", machine)
+    assert ground.web_for_strangers(StaticResolver()) == expected
+
+
+def test_the_real_machine_keeps_strangers_out() -> None:
+    public = real_machine().public_web
+    assert public is not None
+    client = public(StaticResolver())
+    assert isinstance(client, HttpsClient)
+    assert client._only_public

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 
 import pytest
@@ -378,5 +379,32 @@ def test_a_letter_that_requires_tls():
         world.tlsa(GOOD)
         assert (await world.guard(wish=TlsWish.REQUIRED)).target.tls == "dane"
         assert await world.counted() == []
+
+    play(script)
+
+
+@pytest.mark.parametrize("why", ["dns broken", "dns silent", "web gone", "nothing there"])
+@pytest.mark.parametrize("records", [(), (GOOD,), (UNUSABLE,)])
+def test_what_is_not_known_now_does_not_judge_a_letter_that_requires_tls(why, records):
+    """With the policy it would go: only where there is none for sure it is returned (RFC 8689 §4.2.1)."""
+
+    async def script(world):
+        world.sts("enforce")
+        world.tlsa(*records, signed=SIGNED[1:])  # the MX record is not signed
+        match why:
+            case "dns broken":
+                world.resolver.broken.add("_mta-sts.bob.test")
+            case "dns silent":
+
+                async def silence(_name):
+                    await asyncio.sleep(3600)
+
+                world.resolver.txt = silence
+            case "web gone":
+                world.web.pages.clear()
+            case "nothing there":
+                world.resolver.text_records.clear()
+        fault = await world.refusal(wish=TlsWish.REQUIRED)
+        assert fault.trouble.is_judged == (why == "nothing there")
 
     play(script)

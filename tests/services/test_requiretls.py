@@ -144,10 +144,17 @@ def test_each_host_is_looked_at_in_turn():
 
 
 @pytest.mark.parametrize(
-    ("status", "wanted"),
-    [(NOT_PROTECTED, "5.7.10"), (Status(4, 7, 4), "5.7.10"), (DNS_FAULT, "")],
+    ("status", "trouble", "wanted"),
+    [
+        (NOT_PROTECTED, TlsTrouble("certificate-expired", "", is_judged=True), "5.7.10"),
+        (Status(4, 7, 4), TlsTrouble("starttls-not-supported", "", is_judged=True), "5.7.10"),
+        (Status(4, 7, 4), TlsTrouble("starttls-not-supported", ""), ""),
+        (NOT_PROTECTED, TlsTrouble("validation-failure", "the handshake broke"), ""),
+        (DNS_FAULT, TlsTrouble("dnssec-invalid", ""), ""),
+        (DNS_FAULT, None, ""),
+    ],
 )
-def test_what_refuses_protection_is_final_and_what_is_not_known_is_not(status, wanted):
+def test_what_refuses_protection_is_final_and_what_is_not_known_is_not(status, trouble, wanted):
     """RFC 8689 §4.2.1. One host serves ordinary letters but not these."""
 
     async def script(world):
@@ -155,7 +162,7 @@ def test_what_refuses_protection_is_final_and_what_is_not_known_is_not(status, w
 
         async def connect(target):
             if target.wish is TlsWish.REQUIRED:
-                raise ConnectFault(Outcome(status, "no"), is_policy=True)
+                raise ConnectFault(Outcome(status, "no"), trouble=trouble, is_policy=True)
             return await FakeTransport.connect(world.transport, target)
 
         world.transport.connect = connect
@@ -228,6 +235,35 @@ def test_optional_letters_go_where_the_policy_stops_all_others():
         assert world.is_empty()
 
     play(script, schedules=Schedules(Schedule(retry=(MINUTE, 5 * MINUTE))))
+
+
+@pytest.mark.parametrize("letters_per_session", [None, 7])
+def test_all_optional_letters_go_at_one_probe(letters_per_session):
+    """However many wait, and however few a host takes in one session."""
+
+    async def script(world):
+        bob = world.host(tls=UNSURE, letters_per_session=letters_per_session)
+        world.transport.in_breach["192.0.2.1"] = NOT_PROTECTED
+        for number in range(35):
+            world.put(f"plain{number}@bob.test")
+            world.put(f"urgent{number}@bob.test", reverse_path=optional())
+        await world.relay.start()
+        await world.after(20)
+        assert sorted(bob.recipients) == sorted(f"urgent{number}@bob.test" for number in range(35))
+        assert world.states() == {"due": 35}
+
+    play(script)
+
+
+def test_optional_letters_that_a_host_defers_do_not_keep_it_busy():
+    async def script(world):
+        bob = world.host(tls=UNSURE, letters_per_session=0)
+        world.transport.in_breach["192.0.2.1"] = NOT_PROTECTED
+        await send(world, optional())
+        assert bob.connections <= 3
+        assert world.states() == {"due": 1}
+
+    play(script)
 
 
 def test_a_host_that_is_down_is_down_for_optional_letters_too():

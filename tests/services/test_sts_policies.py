@@ -313,3 +313,36 @@ def test_the_stop_ends_what_is_under_way():
             await asking
 
     run(story())
+
+
+def test_no_more_policies_are_kept_than_the_store_has_room_for(monkeypatch):
+    """Strangers choose whom we write to; what was used last stays."""
+    monkeypatch.setattr(rows, "MAX_KEPT", 4)
+    monkeypatch.setattr(rows, "KEPT_WHEN_FULL", 2)
+
+    def kept(domain, used_at):
+        return rows.KeptPolicy(domain, "1", text(), 0.0, 10.0, 10.0, used_at)
+
+    async def story():
+        database = PlainDatabase()
+        for number, used_at in enumerate([5.0, 9.0, 1.0, 7.0, 0.5]):
+            await database.write(partial(rows.keep, policy=kept(f"d{number}.test", used_at)))
+        found = [n for n in range(5) if database.look(partial(rows.find, domain=f"d{n}.test")) is not None]
+        assert found == [1, 3, 4], "what is being kept just now is not what goes"
+
+    run(story())
+
+
+def test_a_policy_that_was_fetched_while_the_clock_was_wrong_is_fetched_again():
+    async def story():
+        world = World()
+        world.publish(text())
+        world.clock.skew = 5 * 365 * DAY
+        assert await world.mode() is Mode.ENFORCE
+        world.clock.skew = 0.0
+        world.publish(text("testing"))  # with the same id: else it would be fetched for that
+        assert await world.mode() is Mode.TESTING
+        assert await world.mode() is Mode.TESTING
+        assert len(world.web.asked) == 2
+
+    run(story())

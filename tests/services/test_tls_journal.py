@@ -5,6 +5,8 @@ from __future__ import annotations
 
 import asyncio
 
+import pytest
+
 from posthouse.mailauth.mta_sts import parse_policy
 from posthouse.ports import StoreFault, Target, TlsTrouble
 from posthouse.services import tls_journal
@@ -75,6 +77,50 @@ def test_the_stop_writes_what_was_counted():
         assert [count for _, count in world.rows()] == [1]
         await world.journal.stop()
         assert [count for _, count in world.rows()] == [1]
+
+    run(story())
+
+
+class SlowDatabase(PlainDatabase):
+    """A unit is done at once, and the answer comes late."""
+
+    async def write(self, unit):
+        done = await super().write(unit)
+        await asyncio.sleep(5)
+        return done
+
+
+@pytest.mark.parametrize("later", [1, 6, 11])
+def test_what_is_being_written_at_the_stop_is_counted_once(later):
+    async def story():
+        world = World()
+        world.journal = TlsJournal(SlowDatabase(), world.clock)
+        world.database = world.journal._database
+        for number in range(3):
+            world.journal.note(STS, TARGET, None)
+            world.journal.note(AppliedPolicy(f"d{number}.test"), TARGET, None)
+        await asyncio.sleep(FLUSH + later)
+        world.journal.note(STS, TARGET, None)
+        await world.journal.stop()
+        assert [count for _, count in world.rows()] == [4]
+        assert len(asyncio.all_tasks()) == 1
+
+    run(story())
+
+
+def test_a_busy_server_writes_once_a_minute():
+    """What is counted while the disk works waits for the next turn."""
+
+    async def story():
+        world = World()
+        world.journal = TlsJournal(SlowDatabase(), world.clock)
+        world.database = world.journal._database
+        for _ in range(600):
+            world.journal.note(STS, TARGET, None)
+            await asyncio.sleep(1)
+        assert world.database.writes <= 12
+        await world.journal.stop()
+        assert [count for _, count in world.rows()] == [600]
 
     run(story())
 

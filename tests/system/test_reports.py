@@ -112,7 +112,7 @@ def place(opener: Callable[..., Any]) -> Callable[..., Any]:
         for domain in ("author.test", "far.test"):  # what goes there waits
             dns.domain(domain, (10, f"mx.{domain}"))
             dns.broken.add(f"mx.{domain}")
-        machine = replace(real_machine(), clock=clock, web=lambda _: web)
+        machine = replace(real_machine(), clock=clock, web=lambda _: web, public_web=None)
         sections = {"authentication": {"loopback": True, "reject": "reject"}, **sections}
         post = await opener(folder, resolver=dns, machine=machine, **sections)
         return Place(post, dns, clock, web)

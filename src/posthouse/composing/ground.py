@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from posthouse.config import Settings
@@ -49,6 +50,7 @@ class Machine:
     resolver: Callable[[Settings], SecureResolver]
     transport: Callable[[], MailTransport]
     web: Callable[[Resolver], WebClient]
+    public_web: Callable[[Resolver], WebClient] | None = None  # reaches public addresses alone; None: as `web`
     vfs: str | None = None  # SQLite's file system, None for the real one
     checkpoint_pages: int | None = None  # of a write-ahead log, None for what suits a server
     password_cost: Cost | None = None  # of Argon2id, None for what protects real passwords
@@ -67,6 +69,7 @@ def real_machine() -> Machine:
         ),
         transport=lambda: SmtpTransport(entropy, LoopTlsStarter(clock=clock)),
         web=HttpsClient,
+        public_web=partial(HttpsClient, only_public=True),
     )
 
 
@@ -82,6 +85,12 @@ class Ground:
     bus: LocalBus
     metrics: Metrics
     key: SecretKey
+
+    def web_for_strangers(self, resolver: Resolver) -> WebClient:
+        """For addresses that other domains name. What [acme] and `check` ask for was chosen here: Machine.web."""
+        public = self.machine.public_web
+        made = self.machine.web if public is None or self.settings.transport.private_web else public
+        return made(resolver)
 
 
 def secret_key(folder: Path, disk: Disk, entropy: Entropy) -> bytes:

@@ -63,7 +63,7 @@ def open_reports(
         identity.domain_keys,
         Signing(identity.domain_keys),
         delivery,
-        machine.web(resolver),
+        ground.web_for_strangers(resolver),
         machine.clock,
         machine.entropy,
         hostname=settings.hostname,

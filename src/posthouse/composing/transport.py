@@ -50,7 +50,7 @@ def open_transport(ground: Ground, resolver: SecureResolver) -> TransportRoom:
     def not_refreshed(domain: str, fetched: Fetched) -> None:
         journal.note_policy(domain, fetched.policy, fetched.trouble)
 
-    policies = StsPolicies(database, resolver, machine.web(resolver), machine.clock, told=not_refreshed)
+    policies = StsPolicies(database, resolver, ground.web_for_strangers(resolver), machine.clock, told=not_refreshed)
     protection = Protection(resolver, policies, journal, rules_of(settings))
     return TransportRoom(
         transport=GuardedTransport(machine.transport(), protection, journal),

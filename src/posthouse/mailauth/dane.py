@@ -11,6 +11,7 @@ import datetime
 import hashlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
@@ -29,6 +30,7 @@ _DIGESTS: dict[int, tuple[Callable[[bytes], bytes], int]] = {
     SHA_256: (lambda octets: hashlib.sha256(octets).digest(), 32),
     SHA_512: (lambda octets: hashlib.sha512(octets).digest(), 64),
 }
+MAX_RECORDS = 50  # of one host; it changes keys with two or four of them, and each may cost parsing and hashing
 MAX_CHAIN = 10  # certificates looked at; public chains have three, and each costs a signature
 MAX_ANCHORS = 4  # tried one after the other: each is a whole verification
 
@@ -75,7 +77,7 @@ def usable(records: Iterable[TlsaRecord]) -> tuple[TlsaRecord, ...]:
     """Those that say something to us (RFC 7672 §3.1, RFC 6698 §4.1), of each kind the strongest digest (RFC 7671 §9).
 
     PKIX-TA(0) and PKIX-EE(1) are unusable: §3.1.3."""
-    good = [record for record in dict.fromkeys(records) if _is_usable(record)]
+    good = [record for record in islice(dict.fromkeys(records), MAX_RECORDS) if _is_usable(record)]
     strongest: dict[tuple[int, int], int] = {}
     for record in good:
         kind = record.usage, record.selector
@@ -138,23 +140,34 @@ def _verify_chain(
     leaf: x509.Certificate, shown: Sequence[_Presented], records: Sequence[TlsaRecord], now: datetime.datetime
 ) -> None:
     """Raises DaneFault. The first certificate is never its own issuer's, so it is no trust anchor."""
-    others = [each.parsed for each in shown[1:] if each.parsed is not None]
+    others = _intermediates(shown[1:])
     reason = ""
-    for anchor in list(_anchors(shown[1:], records))[:MAX_ANCHORS]:
+    anchors = islice(_anchors(shown[1:], records), MAX_ANCHORS)
+    for anchor in (*anchors, *_signed_by_bare_keys([leaf, *others], shown[1:], records)):
         reason = _verify(leaf, others, anchor, now)
         if not reason:
             return
-    if not reason:
-        # RFC 7671 §5.2.3: a bare key, of which no certificate was shown, may have signed the topmost one.
-        topmost = others[-1] if others else leaf
-        keys = (each.data for each in records if (each.selector, each.matching) == (PUBLIC_KEY, FULL))
-        if any(_is_signed_by(topmost, key) for key in keys):
-            reason = _verify(leaf, others, topmost, now)
-            if not reason:
-                return
     reason = reason or "no TLSA record is that of an issuer of the host's certificate"
-    result = "certificate-expired" if leaf.not_valid_after_utc < now else "certificate-not-trusted"
-    raise DaneFault(result, reason)
+    raise DaneFault("certificate-expired" if _has_ended(leaf, now) else "certificate-not-trusted", reason)
+
+
+def _intermediates(issuers: Sequence[_Presented]) -> list[x509.Certificate]:
+    """One for each name and key. Alike ones say the same, and nothing else here moves while the verifier tries every
+    way through them: in `cryptography` 46, without a limit on signatures, three took most of a minute."""
+    found: dict[tuple[bytes, bytes | None], x509.Certificate] = {}
+    for each in issuers:
+        if each.parsed is None:
+            continue
+        try:
+            name = each.parsed.subject.public_bytes()
+            is_self_issued = each.parsed.subject == each.parsed.issuer
+        except _UNREADABLE:
+            continue
+        kind = name, each.public_key
+        # What somebody else has signed leads further up; who vouches for himself does so as an anchor, or not at all.
+        if kind not in found or (not is_self_issued and found[kind].subject == found[kind].issuer):
+            found[kind] = each.parsed
+    return list(found.values())
 
 
 def _anchors(issuers: Sequence[_Presented], records: Sequence[TlsaRecord]) -> Iterator[x509.Certificate]:
@@ -165,6 +178,29 @@ def _anchors(issuers: Sequence[_Presented], records: Sequence[TlsaRecord]) -> It
     for record in records:
         if (record.selector, record.matching) == (CERTIFICATE, FULL):
             yield x509.load_der_x509_certificate(record.data)
+
+
+def _signed_by_bare_keys(
+    presented: Sequence[x509.Certificate], issuers: Sequence[_Presented], records: Sequence[TlsaRecord]
+) -> Iterator[x509.Certificate]:
+    """RFC 7671 §5.2.3: a key in DNS, of which no certificate was shown, may have signed the topmost one."""
+    keys = [
+        record.data
+        for record in records
+        if (record.selector, record.matching) == (PUBLIC_KEY, FULL)
+        and not any(_matches(record, issuer) for issuer in issuers)
+    ]
+    for certificate in reversed(presented):
+        if any(_is_signed_by(certificate, key) for key in keys[:MAX_ANCHORS]):
+            yield certificate
+            return
+
+
+def _has_ended(certificate: x509.Certificate, now: datetime.datetime) -> bool:
+    try:
+        return certificate.not_valid_after_utc < now
+    except _UNREADABLE:  # a year 0, for one
+        return False
 
 
 def _must_sign(_policy: Policy, _certificate: x509.Certificate, usage: x509.KeyUsage | None) -> None:
@@ -183,12 +219,13 @@ def _verify(
 ) -> str:
     """Why the chain from the leaf to the anchor does not hold; "" where it does. Private issuers do not follow the
     rules of the public ones about extensions; constraints, dates and signatures count all the same (RFC 5280 §6.1)."""
-    if anchor == leaf:
-        return "" if leaf.not_valid_before_utc <= now <= leaf.not_valid_after_utc else "the certificate is out of date"
     issuer = ExtensionPolicy.permit_all().require_present(x509.BasicConstraints, Criticality.AGNOSTIC, None)
     issuer = issuer.may_be_present(x509.KeyUsage, Criticality.AGNOSTIC, _must_sign)
     server = ExtensionPolicy.permit_all().may_be_present(x509.ExtendedKeyUsage, Criticality.AGNOSTIC, _must_serve)
     try:
+        if anchor == leaf:
+            is_in_time = leaf.not_valid_before_utc <= now <= leaf.not_valid_after_utc
+            return "" if is_in_time else "the certificate is out of date"
         # The verifier for servers insists on its own way to compare names; that for clients compares none.
         verifier = (
             PolicyBuilder()

@@ -2,12 +2,14 @@
 """DNS: the Resolver port on dnspython, over UDP and, where an answer is too long for it, TCP.
 
 Invariant: what is not a sound answer is a ResolverFault ("try later"), never NameNotFound: a letter is
-returned only because DNS said no, not because DNS said nothing.
+returned only because DNS said no, not because DNS said nothing. Where one server's word on DNSSEC is taken, and it
+refuses a forged answer, no answer of a server whose word is not taken is put in its place.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import ipaddress
 from collections.abc import Sequence
 from typing import Literal
@@ -23,6 +25,9 @@ import dns.resolver
 
 from posthouse.net.dns_cache import Answer, DnsCache, Faulty, Found, Missing
 from posthouse.ports import Clock, IPAddress, MxRecord, NameNotFound, Proven, ResolverFault, TlsaRecord
+from posthouse.telemetry import logger
+
+_log = logger("dns")
 
 # Seconds that one server gets for one try; a recursive server that must ask around needs 1 or 2.
 TRY_SECONDS = 3.0
@@ -41,7 +46,8 @@ Dnssec = Literal["auto", "trust", "off"]
 
 
 class DnsResolver:
-    """Caches by TTL; equal questions asked at once become one. Servers are tried in their order."""
+    """Caches by TTL; equal questions asked at once become one. Servers are tried in their order; in a list where some
+    are on this machine, those alone with `dnssec` auto: SERVFAIL of a validating one is an answer."""
 
     def __init__(
         self,
@@ -68,6 +74,7 @@ class DnsResolver:
         self._in_flight: dict[tuple[str, str], asyncio.Task[Answer]] = {}
         self._slots = asyncio.Semaphore(MAX_IN_FLIGHT)
         self._engine: dns.asyncresolver.Resolver | None = None
+        self._passed_over: list[str] = []
 
     async def mx(self, domain: str) -> list[MxRecord]:
         """Sorted by preference and host. The null MX (RFC 7505) has the host ""."""
@@ -138,10 +145,16 @@ class DnsResolver:
             return f"DNS does not answer ({fault})"
         if found.is_authentic:
             return ""
-        servers = ", ".join(str(server) for server in self._get_engine().nameservers)
-        if self._dnssec == "auto" and not any(_is_near(str(server)) for server in self._get_engine().nameservers):
+        asked = self._get_engine().nameservers
+        servers = ", ".join(map(_written, asked))
+        if self._dnssec == "auto" and not any(_is_near(str(server)) for server in asked):
             return f"the name servers ({servers}) are not on this machine, so their word on DNSSEC is not taken"
         return f"the name servers ({servers}) do not validate DNSSEC"
+
+    async def passed_over(self) -> list[str]:
+        with contextlib.suppress(dns.exception.DNSException):  # a system without name servers
+            self._get_engine()
+        return list(self._passed_over)
 
     async def records(self, name: str, kind: str) -> list[str]:
         """Sorted; names in their values as DNS has them."""
@@ -222,6 +235,12 @@ class DnsResolver:
             engine = dns.asyncresolver.Resolver(configure=not self._configured)
             if self._configured:
                 engine.nameservers = list(self._configured)
+            self._passed_over = []
+            near = [server for server in engine.nameservers if _is_near(str(server))]
+            if near and self._dnssec == "auto" and len(near) < len(engine.nameservers):
+                self._passed_over = [_written(server) for server in engine.nameservers if server not in near]
+                _log.warning("name_servers_passed_over", servers=self._passed_over, asked=[*map(_written, near)])
+                engine.nameservers = near
             engine.timeout = self._try_seconds
             engine.lifetime = max(QUESTION_SECONDS, self._try_seconds)
             engine.cache = None  # ours counts by the port's clock
@@ -255,6 +274,14 @@ def _is_near(server: str) -> bool:
         return ipaddress.ip_address(server.removeprefix("Do53:").rpartition("@")[0] or server).is_loopback
     except ValueError:
         return False
+
+
+def _written(server: object) -> str:
+    """As an operator writes it."""
+    address, _, port = str(server).removeprefix("Do53:").partition("@")
+    if port in ("", str(DNS_PORT)):
+        return address
+    return f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
 
 
 def _text(name: dns.name.Name) -> str:

@@ -14,11 +14,12 @@ from posthouse.protocol.engine import Engine
 
 class TlsRefused(Exception):  # noqa: N818 - the peer's answer, not a fault of ours
     """The handshake failed, was broken off or took too long; the connection is of no more use. `result`: what TLSRPT
-    calls it (RFC 8460 §4.3)."""
+    calls it (RFC 8460 §4.3). `is_judged`: its certificate was seen, and is not good."""
 
-    def __init__(self, reason: str, *, result: str = "validation-failure") -> None:
+    def __init__(self, reason: str, *, result: str = "validation-failure", is_judged: bool = False) -> None:
         super().__init__(reason)
         self.result = result
+        self.is_judged = is_judged
 
 
 class TlsUpgrader(Protocol):

@@ -223,8 +223,11 @@ class SmtpConnection:
         if isinstance(event, SessionReady) or (
             isinstance(event, SessionFailed) and event.outcome.status == TLS_NOT_OFFERED
         ):
-            reason = event.outcome.diagnostic if isinstance(event, SessionFailed) else ""
-            self.trouble = TlsTrouble("starttls-not-supported", reason, self._wire.local_address)
+            outcome = event.outcome if isinstance(event, SessionFailed) else None
+            reason = "" if outcome is None else outcome.diagnostic
+            # RFC 3207 §4: 454 says that it may be otherwise soon.
+            is_judged = outcome is None or outcome.reply is None or outcome.reply.code // 100 == 5
+            self.trouble = TlsTrouble("starttls-not-supported", reason, self._wire.local_address, is_judged)
         elif isinstance(event, SessionFailed) and event.is_tls_suspect:
             self.trouble = TlsTrouble("validation-failure", event.outcome.diagnostic, self._wire.local_address)
 
@@ -299,7 +302,8 @@ class SmtpConnection:
         try:
             await self._wire.start_tls(self._starter, target, is_verified=target.tls in ("verify", "try-verify"))
         except TlsRefused as refused:
-            self.trouble = TlsTrouble(refused.result, str(refused), self._wire.local_address)
+            own = self._wire.local_address
+            self.trouble = TlsTrouble(refused.result, str(refused), own, refused.is_judged)
             self._engine.lost(f"TLS did not start: {refused}")
 
 

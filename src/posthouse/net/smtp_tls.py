@@ -74,7 +74,7 @@ class LoopTlsStarter:
         name = server_name(host if dane is None or is_verified else dane.base)  # RFC 7672 §8.1
         if name is None and is_verified:
             transport.abort()
-            raise TlsRefused(f"{host!r} is no name that a certificate can have")
+            raise TlsRefused(f"{host!r} is no name that a certificate can have", is_judged=True)
         loop = asyncio.get_running_loop()
         try:
             secured = await loop.start_tls(
@@ -88,7 +88,7 @@ class LoopTlsStarter:
         except ssl.SSLCertVerificationError as error:
             result = _RESULTS.get(error.verify_code, "certificate-not-trusted")
             why = f"the certificate is not good for {host}: {error.verify_message}"
-            raise TlsRefused(why, result=result) from None
+            raise TlsRefused(why, result=result, is_judged=True) from None
         except OSError as error:  # ssl.SSLError, ConnectionError and TimeoutError are such
             reason = getattr(error, "reason", None) or str(error) or "no answer in time"
             raise TlsRefused(str(reason)) from None
@@ -102,7 +102,7 @@ class LoopTlsStarter:
                 trust = authenticate(peer_chain(tls), dane.records, dane.names, self._clock.wall())
             except DaneFault as fault:
                 secured.abort()
-                raise TlsRefused(f"DANE: {fault}", result=fault.result) from None
+                raise TlsRefused(f"DANE: {fault}", result=fault.result, is_judged=True) from None
         cipher = tls.cipher()
         is_checked = is_verified or dane is not None
         info = TlsInfo(tls.version() or "", cipher[0] if cipher else "", name, is_checked, trust=trust)

@@ -2,30 +2,40 @@
 """HTTPS to other people's servers: the WebClient port on httpx2.
 
 Invariant: names are looked up by our own resolver, the certificate must be good for the name that was asked for, and
-an answer that is too large is cut off, not read.
+an answer that is too large is cut off, not read. Where strangers chose the address, no connection leads to this
+machine or into a private network: what such a server does when somebody asks, strangers must not decide.
 """
 
 from __future__ import annotations
 
 import asyncio
+import ipaddress
 import ssl
 from collections.abc import Mapping
 from urllib.parse import urlsplit
 
 import httpx2
 
+from posthouse import __version__
 from posthouse.ports import IPAddress, NameNotFound, Resolver, ResolverFault, WebFault, WebReply
 
-# What openssl/x509_vfy.h numbers "has expired" and "host name mismatch", in the words of RFC 8460 §4.3.
-_RESULTS = {10: "certificate-expired", 62: "certificate-host-mismatch"}
+# What openssl/x509_vfy.h numbers "has expired", "host name mismatch" and the same of an address, in the words of
+# RFC 8460 §4.3.
+_RESULTS = {10: "certificate-expired", 62: "certificate-host-mismatch", 64: "certificate-host-mismatch"}
 MAX_ADDRESSES = 4  # of one host; each may take the whole time to be silent
+USER_AGENT = f"posthouse/{__version__}"  # RFC 8555 §6.1 demands one
+# What libraries raise for names and paths that no request can have: strangers write such, too.
+_UNSPEAKABLE = (httpx2.InvalidURL, ValueError, TypeError)
+_NAT64 = ipaddress.IPv6Network("64:ff9b::/96")  # RFC 6052 §2.1: an IPv4 address in the last 32 bits
 
 
 class HttpsClient:
-    def __init__(self, resolver: Resolver, *, ca_file: str | None = None) -> None:
-        """`ca_file`: certificates to trust instead of the system's."""
+    def __init__(self, resolver: Resolver, *, ca_file: str | None = None, only_public: bool = False) -> None:
+        """`ca_file`: certificates to trust instead of the system's. `only_public`: for addresses that strangers choose:
+        names alone, and none that leads to this machine or into a private network."""
         self._resolver = resolver
         self._ca_file = ca_file
+        self._only_public = only_public
         self._made: ssl.SSLContext | None = None
 
     async def get(self, url: str, *, limit: int, seconds: float) -> WebReply:
@@ -63,23 +73,25 @@ class HttpsClient:
         headers: Mapping[str, str],
         limit: int,
     ) -> WebReply:
-        fault = WebFault(f"{host} has no address")
+        addresses = await self._addresses(host)
+        fault = WebFault(f"{host} has no {'public ' if self._only_public else ''}address")
+        name = f"[{host}]" if ":" in host else host
         async with httpx2.AsyncClient(verify=self._context(), trust_env=False, timeout=None) as client:
-            for address in (await self._addresses(host))[:MAX_ADDRESSES]:
-                named = host if port == 443 else f"{host}:{port}"
+            for address in addresses[:MAX_ADDRESSES]:
+                named = name if port == 443 else f"{name}:{port}"
                 literal = f"[{address}]" if address.version == 6 else str(address)
-                request = client.build_request(
-                    method,
-                    f"https://{literal}:{port}{path or '/'}{'?' + query if query else ''}",
-                    content=body or None,
-                    headers={"Host": named, "Accept-Encoding": "identity", **headers},
-                    extensions={"sni_hostname": host},
-                )
                 try:
+                    request = client.build_request(
+                        method,
+                        f"https://{literal}:{port}{path or '/'}{'?' + query if query else ''}",
+                        content=body or None,
+                        headers={"Host": named, "User-Agent": USER_AGENT, "Accept-Encoding": "identity", **headers},
+                        extensions={"sni_hostname": host},
+                    )
                     return await _reply(client, request, host, limit)
                 except httpx2.ConnectError as error:
                     fault = _connect_fault(host, error)
-                except httpx2.HTTPError as error:
+                except (httpx2.HTTPError, *_UNSPEAKABLE) as error:
                     raise WebFault(f"{host}: {str(error) or type(error).__name__}") from None
         raise fault
 
@@ -90,12 +102,36 @@ class HttpsClient:
         return self._made
 
     async def _addresses(self, host: str) -> list[IPAddress]:
+        literal = _literal(host)
+        if literal is not None:
+            return [] if self._only_public else [literal]
         try:
-            return await self._resolver.addresses(host)
+            found = await self._resolver.addresses(host)
         except NameNotFound:
             return []
         except ResolverFault as fault:
             raise WebFault(f"{host}: {fault}") from None
+        return [each for each in found if is_public(each)] if self._only_public else found
+
+
+def is_public(address: IPAddress) -> bool:
+    """Whether it is somewhere in the Internet, whatever form an IPv4 address has."""
+    if isinstance(address, ipaddress.IPv6Address):
+        inner = address.ipv4_mapped or address.sixtofour
+        if address in _NAT64:
+            inner = ipaddress.IPv4Address(address.packed[-4:])
+        if inner is not None:
+            return is_public(inner)
+        if address.is_site_local:
+            return False
+    return address.is_global and not (address.is_multicast or address.is_reserved)
+
+
+def _literal(host: str) -> IPAddress | None:
+    try:
+        return ipaddress.ip_address(host)
+    except ValueError:
+        return None
 
 
 async def _reply(client: httpx2.AsyncClient, request: httpx2.Request, host: str, limit: int) -> WebReply:

@@ -79,8 +79,8 @@ def _demanding(target: Target) -> Target:
 
 
 def _as_refusal(fault: ConnectFault) -> Outcome:
-    """For want of authentication or encryption it is final (§4.2.1); silence, and DNS that fails, is not."""
-    outcome = fault.outcome
-    if not fault.is_policy or outcome.status.subject != ENCRYPTION_NEEDED.subject:
-        return outcome
-    return replace(outcome, status=ENCRYPTION_NEEDED)
+    """Where the host is seen to have no encryption or the wrong certificate it is final (§4.2.1); silence, DNS that
+    fails and a handshake that breaks are not."""
+    if not fault.is_policy or fault.trouble is None or not fault.trouble.is_judged:
+        return fault.outcome
+    return replace(fault.outcome, status=ENCRYPTION_NEEDED)

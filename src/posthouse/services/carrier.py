@@ -259,31 +259,46 @@ class Carrier:
     async def _carry_unprotected(self, lane: Lane, targets: Sequence[Target]) -> None:
         """No session came about that the destination's policy allows: letters that say TLS-Required: No go all the
         same (RFC 8689 §4.2.2), all others wait."""
-        now = self._clock.wall()
+        now = self._clock.wall()  # fixed: what becomes due meanwhile waits for the next probe, so this ends
+        jobs = await self._claim_tls_optional(lane, now)
+        while jobs:
+            connection = await self._connect_unprotected(lane, targets)
+            if connection is None:
+                return
+            has_begun = False
+            try:
+                while jobs and connection.is_usable:
+                    has_begun = True
+                    if not await self._send(lane, connection, jobs):
+                        return
+                    if not (jobs or lane.is_leaving or lane.gives_way):
+                        jobs = await self._claim_tls_optional(lane, now)
+            finally:
+                lane.is_connected = False
+                await connection.close()
+            if not has_begun:
+                return  # a session for nothing
+
+    async def _claim_tls_optional(self, lane: Lane, now: float) -> deque[_Job]:
+        leased_until = self._clock.wall() + self.lease
         letters = await self._database.write(
             lambda tx: queue.claim_tls_optional(
                 tx,
                 lane.next_hop,
                 now=now,
                 owner=self._settler.owner,
-                leased_until=now + self.lease,
+                leased_until=leased_until,
                 limit=LETTERS_PER_CLAIM,
             )
         )
         self._note_claims(lane, letters)
-        jobs = deque(_jobs(letters))
-        for target in targets if jobs else ():
-            try:
-                connection = await self._connect_to(lane, replace(target, wish=TlsWish.OPTIONAL))
-            except ConnectFault:
-                continue
-            try:
-                while jobs and connection.is_usable and await self._send(lane, connection, jobs):
-                    pass
-            finally:
-                lane.is_connected = False
-                await connection.close()
-            return
+        return deque(_jobs(letters))
+
+    async def _connect_unprotected(self, lane: Lane, targets: Sequence[Target]) -> MailConnection | None:
+        for target in targets:
+            with contextlib.suppress(ConnectFault):
+                return await self._connect_to(lane, replace(target, wish=TlsWish.OPTIONAL))
+        return None
 
     def _in_order(self, targets: Sequence[Target]) -> list[Target]:
         """Those that did not answer lately come last: with one dead host of two, no letter waits for its time-out."""

@@ -66,11 +66,12 @@ class RuleBook:
 @dataclass(frozen=True, slots=True)
 class Guarded:
     """A target as it may be connected to, and by which policy it will be judged. `trouble`: what is wrong already,
-    although the policy lets letters pass (testing)."""
+    although the policy lets letters pass (testing). `is_unsure`: there may be a policy that was not to be had now."""
 
     target: Target
     policy: AppliedPolicy
     trouble: TlsTrouble | None = None
+    is_unsure: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +102,7 @@ class Protection:
             # RFC 8461 §2: a failing DANE validation is not overridden by MTA-STS, so it is not even asked.
             return Guarded(_with_dane(target, proof, tlsa), _tlsa_policy(proof, tlsa))
         if rules.require is Require.DANE:
-            trouble = TlsTrouble("dane-required", "no signed TLSA record behind a signed MX record")
+            trouble = TlsTrouble("dane-required", "no signed TLSA record behind a signed MX record", is_judged=True)
             raise self._refused(target, AppliedPolicy(proof.domain), trouble, "DANE is required here")
         found = Guarded(target, AppliedPolicy(proof.domain))
         if rules.mta_sts:
@@ -149,12 +150,12 @@ class Protection:
         sts = fetched.policy
         self._journal.note_policy(proof.domain, sts, fetched.trouble)
         if sts is None or sts.mode is Mode.NONE:
-            return Guarded(target, AppliedPolicy(proof.domain))
+            return Guarded(target, AppliedPolicy(proof.domain), is_unsure=fetched.is_unsure)
         policy = sts_policy(proof.domain, sts)
         if sts.allows(target.host):
             tls = "verify" if sts.mode is Mode.ENFORCE else "try-verify"
             return Guarded(replace(target, tls=tls, trust="MTA-STS", is_way_sure=True), policy)
-        trouble = TlsTrouble("validation-failure", "mtasts-policy-mx-mismatch")
+        trouble = TlsTrouble("validation-failure", "mtasts-policy-mx-mismatch", is_judged=True)
         if sts.mode is Mode.TESTING:
             return Guarded(target, policy, trouble)
         raise self._refused(target, policy, trouble, f"the MTA-STS policy of {proof.domain} does not name this host")
@@ -170,7 +171,8 @@ class Protection:
             if is_way_sure:
                 # RFC 8689 §4.2.1: a host that is known for sure, with a certificate that is trusted.
                 return replace(found, target=replace(target, tls="verify", is_way_sure=True))
-            trouble = TlsTrouble("validation-failure", "neither DANE nor MTA-STS nor a signed MX record")
+            reason = "neither DANE nor MTA-STS nor a signed MX record"
+            trouble = TlsTrouble("validation-failure", reason, is_judged=not found.is_unsure)
             raise self._refused(target, found.policy, trouble, "nothing proves that this is the right host")
         if rules.require is Require.TLS and target.tls in ("opportunistic", "try-verify"):
             return replace(found, target=replace(target, tls="require"))
@@ -203,7 +205,8 @@ def _and_tlsa(found: Guarded, proof: HostProof, tlsa: _Tlsa) -> Guarded:
         # §2.2: TLS is a must, authentication is not.
         if target.tls in ("opportunistic", "try-verify"):
             trouble = TlsTrouble("tlsa-invalid", "all-unusable-records")
-            return Guarded(replace(target, tls="require", trust=""), _tlsa_policy(proof, tlsa), trouble)
+            target = replace(target, tls="require", trust="")
+            return replace(found, target=target, policy=_tlsa_policy(proof, tlsa), trouble=trouble)
         return found
     # §2.2.1: the MX hostname is the only name then.
     demand = DaneDemand(tlsa.usable, tlsa.base, (tlsa.base,))
@@ -211,7 +214,7 @@ def _and_tlsa(found: Guarded, proof: HostProof, tlsa: _Tlsa) -> Guarded:
         return replace(found, target=replace(target, dane=demand))  # both
     # Said in logs and history: the way to this host is not proven.
     target = replace(target, tls="dane", dane=demand, trust=UNSIGNED, is_way_sure=False)
-    return Guarded(target, _tlsa_policy(proof, tlsa))
+    return replace(found, target=target, policy=_tlsa_policy(proof, tlsa), trouble=None)
 
 
 def _tlsa_policy(proof: HostProof, tlsa: _Tlsa) -> AppliedPolicy:

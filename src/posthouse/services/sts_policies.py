@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 
 from posthouse.mailauth.mta_sts import (
+    MAX_AGE,
     MAX_POLICY,
     Mode,
     PolicyFault,
@@ -41,21 +42,28 @@ REFRESH = DAY  # §3.3: once a day
 USED_WITHIN = 30 * DAY
 REFRESH_AT_ONCE = 20  # fetches of one turn, one after the other: a web server that is slow delays the others only
 IDLE = 3600.0  # seconds between looks at what is to be refreshed, at most: the wall clock may jump
-MAX_REMEMBERED = 5_000  # policies in memory, about a kilobyte each
-MAX_REMEMBERED_POLICY = 4096  # octets; a longer one (in memory up to a megabyte) is read from the store each time
+MAX_REMEMBERED = 2_000  # policies in memory, about a kilobyte each
+# Octets; a longer one is read from the store each time. A kilobyte of short lines takes some 20 of memory.
+MAX_REMEMBERED_POLICY = 1024
 MAX_FAILURES = 5_000
 
 
 @dataclass(frozen=True, slots=True)
 class Fetched:
     """What is known of a domain's policy now. `trouble`: the word of RFC 8460 §4.3.2.2 and its reason, where a policy
-    should be there and could not be had."""
+    should be there and could not be had. `is_silent`: DNS did not say whether there is one."""
 
     policy: StsPolicy | None
     trouble: tuple[str, str] | None = None
+    is_silent: bool = False
+
+    @property
+    def is_unsure(self) -> bool:
+        """At another time there may be a policy."""
+        return self.policy is None and (self.is_silent or self.trouble is not None)
 
 
-NOTHING = Fetched(None)
+NOTHING, SILENCE = Fetched(None), Fetched(None, is_silent=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,7 +123,12 @@ class StsPolicies:
         except StoreFault as fault:
             self._log.error("policy_not_readable", domain=domain, reason=str(fault))
             known = None
-        ident = await self._record(domain, is_needed=known is None)
+        ident: str | None = None
+        try:
+            ident = await self._record(domain, is_needed=known is None)
+        except ResolverFault:
+            if known is None:
+                return SILENCE
         if known is None:
             return NOTHING if ident is None else await self._try_to_fetch(domain, ident, None)
         await self._note_use(known)
@@ -124,12 +137,14 @@ class StsPolicies:
         return Fetched(known.policy)
 
     async def _record(self, domain: str, *, is_needed: bool) -> str | None:
-        """The id in DNS; None where there is none to be had now."""
+        """The id in DNS; None where there is none. Raises ResolverFault."""
         try:
             async with asyncio.timeout(FIRST_RECORD_SECONDS if is_needed else RECORD_SECONDS):
                 return parse_record(await self._resolver.txt(record_name(domain)))
-        except (NameNotFound, ResolverFault, TimeoutError):
+        except NameNotFound:
             return None
+        except TimeoutError:
+            raise ResolverFault(f"{record_name(domain)}: no answer in time") from None
 
     async def _try_to_fetch(self, domain: str, ident: str, known: _Known | None) -> Fetched:
         """A new policy in the place of the old one, if there is one."""
@@ -188,7 +203,9 @@ class StsPolicies:
             known = None if kept is None else _read(kept)
             if known is not None:
                 self._remember(known)
-        return known if known is not None and self._clock.wall() < known.kept.expires_at else None
+        now = self._clock.wall()
+        # One that lives longer than any policy may was fetched while the clock was wrong.
+        return known if known is not None and now < known.kept.expires_at <= now + MAX_AGE + DAY else None
 
     def _remember(self, known: _Known) -> None:
         self._known.drop(known.kept.domain)
@@ -233,8 +250,11 @@ class StsPolicies:
         # Put off first: whatever comes of it, it is not due again at once.
         later = self._clock.wall() + max(PAUSE_AFTER_FAILURE, min(REFRESH, (kept.expires_at - kept.fetched_at) / 8))
         await self._database.write(partial(rows.postpone, domain=kept.domain, refresh_at=later))
-        ident = await self._record(kept.domain, is_needed=False) or kept.policy_id
-        fetched = await self._try_to_fetch(kept.domain, ident, known)
+        try:
+            ident = await self._record(kept.domain, is_needed=False)
+        except ResolverFault:
+            ident = None
+        fetched = await self._try_to_fetch(kept.domain, ident or kept.policy_id, known)
         if fetched.trouble is not None:
             self._told(kept.domain, fetched)
             return

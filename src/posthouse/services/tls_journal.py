@@ -8,6 +8,7 @@ the stop. What the disk refuses waits; what does not fit is dropped, as a report
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections import Counter
 from dataclasses import dataclass, replace
 from functools import partial
@@ -48,13 +49,15 @@ class TlsJournal:
         self._pending: Counter[TlsResult] = Counter()
         self._forgotten = 0  # the day before which all was forgotten
         self._task: asyncio.Task[None] | None = None
+        self._stopping = asyncio.Event()
         self._log = logger("tls")
 
     async def stop(self) -> None:
         if self._task is not None:
-            self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
-            self._task = None
+            # Not cancelled: nobody would know whether what it writes just now was written.
+            self._stopping.set()
+            await asyncio.wait([self._task])
+            self._stopping.clear()
         try:
             await self.flush()
         except StoreFault as fault:
@@ -91,11 +94,11 @@ class TlsJournal:
             self.note(sts_policy(domain, policy), None, TlsTrouble(*trouble))
 
     async def flush(self) -> None:
-        """Write what was counted. Raises StoreFault; what was not written waits on."""
-        if not self._pending:
-            return
-        while self._pending:
-            batch = dict(list(self._pending.items())[:MAX_BATCH])
+        """Write what was counted until now. Raises StoreFault; what was not written waits on, as does what comes
+        meanwhile: on a busy server there would be no end of it."""
+        waiting = list(self._pending)
+        for start in range(0, len(waiting), MAX_BATCH):
+            batch = {result: self._pending[result] for result in waiting[start : start + MAX_BATCH]}
             if not await self._database.write(partial(tls_results.add, counts=batch)):
                 self._log.warning("tls_results_full", rows=tls_results.MAX_ROWS)
             self._pending.subtract(batch)
@@ -103,14 +106,17 @@ class TlsJournal:
                 if self._pending[result] <= 0:
                     del self._pending[result]
         today = int(self._clock.wall() // DAY)
-        if self._forgotten != today:
+        if waiting and self._forgotten != today:
             await self._database.write(partial(tls_results.forget, before=today - KEEP_DAYS))
             self._forgotten = today
 
     async def _write_later(self) -> None:
         """Until nothing waits; the next count begins anew."""
         while self._pending:
-            await asyncio.sleep(FLUSH)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(FLUSH):
+                    await self._stopping.wait()
+                    break
             try:
                 await self.flush()
             except StoreFault as fault:

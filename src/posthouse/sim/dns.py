@@ -167,6 +167,9 @@ class WorldResolver:
     async def distrust(self) -> str:
         return "" if self._dns.is_signed else "the DNS of this world is not signed"
 
+    async def passed_over(self) -> list[str]:
+        return []
+
     async def records(self, name: str, kind: str) -> list[str]:
         """TLSA; the world has no other types that are asked for so."""
         found = (await self._dns.look_up(name)).tlsa if kind == "TLSA" else []

@@ -87,6 +87,9 @@ class OutsideResolver:
     async def distrust(self) -> str:
         return "nothing is signed out there"
 
+    async def passed_over(self) -> list[str]:
+        return []
+
     async def records(self, name: str, kind: str) -> list[str]:
         raise NameNotFound(name)
 

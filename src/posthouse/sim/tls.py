@@ -81,7 +81,7 @@ class WorldTlsStarter:
         is_named = dane is None or any(record.data == word.key for record in dane.records)
         if not is_named or (is_verified and not (word.is_trusted and host in word.names)):
             transport.abort()
-            raise TlsRefused("the certificate is bad", result="certificate-not-trusted")
+            raise TlsRefused("the certificate is bad", result="certificate-not-trusted", is_judged=True)
         trust = "certificate" if dane is None else "DANE-EE"
         is_checked = is_verified or dane is not None
         tls = TlsInfo(VERSION, CIPHER, host, is_checked, trust=trust if is_checked else "")

@@ -1,11 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
-"""MTA-STS policies of other domains, as they were fetched. Invariant: one per domain, the last one that was good."""
+"""MTA-STS policies of other domains, as they were fetched. Invariant: one per domain, the last one that was good, and
+no more of them than MAX_KEPT."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
 from posthouse.ports import Reader, Row, Transaction
+
+# Strangers choose domains that we write to (bounces, forwards). Of many the ones used last are kept: half a kilobyte
+# each as a rule, at most 64 KiB.
+MAX_KEPT = 5_000
+KEPT_WHEN_FULL = 4_500  # to look for those costs some milliseconds: not for each new policy
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +44,7 @@ def find(reader: Reader, domain: str) -> KeptPolicy | None:
 
 
 def keep(tx: Transaction, policy: KeptPolicy) -> None:
-    """In the place of the domain's last one."""
+    """In the place of the domain's last one; when there are too many, those go that were not used for the longest."""
     tx.run(
         _KEEP,
         domain=policy.domain,
@@ -49,6 +55,14 @@ def keep(tx: Transaction, policy: KeptPolicy) -> None:
         refresh_at=policy.refresh_at,
         used_at=policy.used_at,
     )
+    count = tx.row("SELECT COUNT(*) FROM sts_policy")
+    if count is not None and count[0] > MAX_KEPT:
+        tx.run(
+            "DELETE FROM sts_policy WHERE domain <> :domain AND domain NOT IN"
+            " (SELECT domain FROM sts_policy ORDER BY used_at DESC, domain LIMIT :n)",
+            domain=policy.domain,
+            n=KEPT_WHEN_FULL,
+        )
 
 
 def note_use(tx: Transaction, domain: str, at: float) -> None:
