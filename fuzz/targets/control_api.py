@@ -27,7 +27,7 @@ from posthouse import config, telemetry
 from posthouse.app import open_house
 from posthouse.composing.ground import real_machine
 from posthouse.edges.cli.backend import Plan
-from posthouse.edges.control import api
+from posthouse.edges.control import routing
 from posthouse.edges.control.api import control_app
 from posthouse.founding import found
 from posthouse.net.http import HttpServer
@@ -81,7 +81,7 @@ class _House:
         errors.addHandler(_Recorder(self.faults))
         errors.propagate = False
         # In place of the log: `exception` is all that is asked of it.
-        setattr(api, "logger", lambda _: self)  # noqa: B010 - a name that the module does not give out
+        setattr(routing, "logger", lambda _: self)  # noqa: B010 - a name that the module does not give out
         self.loop = asyncio.new_event_loop()
         self.loop.run_until_complete(self._open(folder / "house", settings))
 

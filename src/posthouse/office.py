@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from posthouse.app import House
 from posthouse.composing.web import surroundings_of
-from posthouse.edges.control.api import Office
+from posthouse.edges.control.office import Office
 from posthouse.net.checks import local_checks
 from posthouse.services import backups
 from posthouse.services.backups import Backups

@@ -108,7 +108,7 @@ def test_the_api(filled: Path) -> None:
                 ("tls", 10, 3),
             ]
             assert (await get("/domains/alice.test?seconds=60"))["kinds"] == []
-            await get("/domains/-", 422)
+            await get("/domains/-", 400)
             (draft,) = await get("/drafts")
             assert (draft["domain"], draft["skipped"], draft["letters"]) == ("far.test", "nobody may get it", 3)
             assert draft["refused"] == [{"uri": "https://far.test/", "reason": "no mailto address"}]

@@ -33,7 +33,7 @@ from fuzz import plain, pop3_house, registry, smtp_house
 from posthouse import config
 from posthouse.config import ConfigError
 from posthouse.edges.cli import foreign
-from posthouse.edges.control import api
+from posthouse.edges.control import routing
 from posthouse.edges.web import microsoft, names
 from posthouse.mail import srs as mail_srs
 from posthouse.mail import trace as mail_trace
@@ -105,7 +105,7 @@ PLANTED: dict[str, Plant] = {
     "autodiscover": _put(microsoft._Reader, "doctype", lambda *_: None),
     "config_file": _put(config, "parse", _raising(ConfigError([]))),
     "content": _put(content, "DotReader", _CarelessDots),
-    "control_api": _put(api._Api, "_body", _raising(KeyError("a fault"))),
+    "control_api": _put(routing, "octets_of", _raising(KeyError("a fault"))),
     "dates": _around(dates, "format_date", lambda text: text.replace("00", "01")),
     "aggregate_report": _put(aggregate_reader, "printable", str),
     "dkim_body": _put(dkim_body, "relaxed_body", simple_body),

@@ -3,16 +3,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
-from typing import Any, Protocol
+from typing import Any
 
 from starlette.requests import Request
 from starlette.routing import Route
 
 from posthouse.edges.control import wire
-from posthouse.mail.address import AddressError, Domain
-from posthouse.outcome import BAD_DOMAIN, BAD_MAILBOX, Refusal
+from posthouse.edges.control.routing import domain_name, number, route
+from posthouse.outcome import BAD_MAILBOX, Refusal
 from posthouse.services.report_desk import PAGE, ReportDesk
 from posthouse.services.report_draft import DAY, Draft
 from posthouse.store.reports_sent import SentReport
@@ -20,13 +19,8 @@ from posthouse.store.reports_sent import SentReport
 DEFAULT_SPAN = 30 * DAY  # seconds of a domain's summary unless asked otherwise
 
 
-class RouteMaker(Protocol):
-    def __call__(self, path: str, **verbs: Callable[[Request], Awaitable[Any]]) -> Route: ...
-
-
-def report_routes(desk: ReportDesk, route: RouteMaker, number: Callable[[str], int]) -> list[Route]:
-    """`number` reads one out of a query, or refuses it."""
-    api = _ReportsApi(desk, number)
+def report_routes(desk: ReportDesk) -> list[Route]:
+    api = _ReportsApi(desk)
     return [
         route("/v1/reports/received", GET=api.received),
         route("/v1/reports/received/{report:int}", GET=api.report),
@@ -38,9 +32,8 @@ def report_routes(desk: ReportDesk, route: RouteMaker, number: Callable[[str], i
 
 
 class _ReportsApi:
-    def __init__(self, desk: ReportDesk, number: Callable[[str], int]) -> None:
+    def __init__(self, desk: ReportDesk) -> None:
         self._desk = desk
-        self._number = number
 
     async def received(self, request: Request) -> Any:
         found = await self._desk.received(*self._page(request))
@@ -55,19 +48,15 @@ class _ReportsApi:
         return await self._desk.unread()
 
     async def report(self, request: Request) -> Any:
-        found = await self._desk.report(self._number(str(request.path_params["report"])))
+        found = await self._desk.report(number(str(request.path_params["report"])))
         if found is None:
             raise Refusal(BAD_MAILBOX, "no such report; `posthouse report list` has their numbers")
         return found
 
     async def domain(self, request: Request) -> Any:
         """`seconds`: how far back."""
-        text = request.path_params["name"]
-        try:
-            name = Domain.parse(text).name
-        except AddressError as error:
-            raise Refusal(BAD_DOMAIN, f"{text}: {error}") from None
-        seconds = self._number(request.query_params.get("seconds", str(DEFAULT_SPAN)))
+        name = domain_name(request.path_params["name"])
+        seconds = number(request.query_params.get("seconds", str(DEFAULT_SPAN)))
         return await self._desk.domain(name, seconds)
 
     async def drafts(self, _request: Request) -> Any:
@@ -79,7 +68,7 @@ class _ReportsApi:
 
     def _page(self, request: Request) -> tuple[str, int | None]:
         query = request.query_params
-        return query.get("domain", ""), self._number(query["before"]) if "before" in query else None
+        return query.get("domain", ""), number(query["before"]) if "before" in query else None
 
 
 def _date(day: int) -> str:
