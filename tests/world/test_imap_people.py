@@ -23,8 +23,8 @@ from posthouse.sim.mail_program import MailProgram
 from posthouse.sim.people import message_id_of
 from posthouse.sim.results import SEEDS, Player
 from posthouse.store.appending import Appended
+from tests.world.planted import player, problems_of
 from tests.world.test_accounting import Scene, after, change
-from tests.world.test_small_worlds import player, problems_of
 
 __all__ = ["player"]
 

@@ -7,7 +7,7 @@ import asyncio
 import os
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -23,19 +23,15 @@ from posthouse.services.schedule import Ruled, Schedule
 from posthouse.services.settle import Settler
 from posthouse.sim.results import SEEDS, TOWNS, Player, Result
 from posthouse.store import queue
+from tests.world.planted import player, problems_of
+
+__all__ = ["player"]
 
 COMMAND = [sys.executable, "-m", "posthouse", "sim", "--seeds", "2", "--from", "7", "--jobs", "1"]
 SEED_FILE = Path(__file__).parents[1] / "data/seeds/found.txt"
 # Enough for every kind of misfortune and deed to come up; more seeds are for `posthouse sim`.
 SMALL = range(1000, 1024)
 TOWN = 1000
-
-
-@pytest.fixture(scope="module")
-def player() -> Iterator[Player]:
-    made = Player()
-    yield made
-    made.close()
 
 
 def found_seeds() -> list[tuple[str, int]]:
@@ -61,7 +57,7 @@ def test_nothing_is_lost(player: Player, first: int) -> None:
 def test_nothing_is_lost_in_a_town(player: Player) -> None:
     result = player.play(TOWNS, TOWN)
     assert not result.problems, told(result)
-    assert result.letters == 500
+    assert result.letters == 530
     assert result.survived.total() > 15
 
 
@@ -117,16 +113,6 @@ def _environment(hash_seed: str) -> dict[str, str]:
 
 
 # --- servers with a fault ---------------------------------------------------------------------------
-
-
-def problems_of(player: Player, seeds: Sequence[int], words: str) -> list[str]:
-    """What the first of these worlds in which anything is wrong says; only faults with these words count. Each range
-    begins with the first seed that shows its fault: there are others behind it."""
-    for seed in seeds:
-        found = [each for each in player.play(SEEDS, seed).problems if words in each]
-        if found:
-            return found
-    return []
 
 
 @pytest.mark.slow

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from posthouse.mail.dates import Date, parse_date
@@ -18,10 +18,13 @@ from posthouse.mail.dsn import Action
 from posthouse.mail.dsn_reader import ReadDsn, ReadRecipient, parse_dsn
 from posthouse.mail.header import scan_header
 from posthouse.outcome import EXPIRED
-from posthouse.sim.ledger import Finding, Ledger, bare
+from posthouse.sim import forwards
+from posthouse.sim.forwards import badly_passed_on, is_way_back, servers
+from posthouse.sim.ledger import Finding, Ledger, Way, bare
 from posthouse.sim.people import Sent, is_uncertain
 from posthouse.sim.punctuality import GRAIN, report_time
-from posthouse.sim.records import Records
+from posthouse.sim.records import Placement, Records
+from posthouse.sim.report_facts import is_reader
 from posthouse.sim.strangers_client import SMUGGLED_ID, SentLetter
 from posthouse.store.messages import unique_id
 
@@ -75,28 +78,43 @@ class Accountant:
         self._ledger = ledger
         self._facts: dict[str, Facts] = {}
         self._strange: dict[str, SentLetter] = {}
+        self._last = Fates()
 
     def account(self, records: Mapping[str, Records]) -> Account:
         """`records`: of every server, by its name, of this instant."""
         self._strange = {bare(each.message_id): each for who in self._ledger.strangers for each in who.sent}
-        fates = self._fates(records)
+        fates = self._last = self._fates(records)
         doubts = self._doubts(records)
         account = Account(letters=len(self._ledger.letters), findings=fates.findings)
         for sent in self._ledger.letters.values():
             for recipient in sent.recipients:
-                for target in self._targets(recipient):
-                    self._settle(account, fates, doubts, sent, recipient, target)
+                for way in self._ledger.ways(recipient):
+                    self._settle(account, fates, doubts, sent, way)
         for each in self._strange.values():
-            self._settle_strange(account, fates, each)
+            for way in self._ledger.ways(each.recipient):
+                self._settle_strange(account, fates, doubts, each, way)
         self._settle_reports(account, fates, doubts)
         for server, rows in records.items():
             fates.findings += self._unwarned(fates, server, rows)
         return account
 
+    @property
+    def copies(self) -> Collection[Key]:
+        """What lay in mailboxes when the account was made."""
+        return self._last.copies.keys()
+
+    @property
+    def waiting(self) -> Collection[Key]:
+        """What was in queues then."""
+        return self._last.waiting.keys()
+
     # --- where everything is ----------------------------------------------------------------------
 
     def _fates(self, records: Mapping[str, Records]) -> Fates:
         fates = Fates()
+        about = forwards.subjects(records)
+        fates.unread.update(dict.fromkeys(forwards.in_vain(records, about)))
+        fates.findings += forwards.turned_away(self._ledger, records, about)
         for server, rows in records.items():
             self._look_at_mailboxes(fates, server, rows)
             self._look_at_queue(fates, server, rows)
@@ -132,6 +150,9 @@ class Accountant:
             is_junk = rows.mailboxes[each.mailbox].name == "Junk"
             if wrong := self._misjudged(facts, each.prefix, is_junk=is_junk):
                 fates.findings.append(Finding(f"{server}: <{facts.message_id}> of {owner} {wrong}", facts.message_id))
+            written = self._written(facts.message_id)
+            if written is not None and (wrong := self._badly_passed_on(written, owner, each)):
+                fates.findings.append(Finding(f"{server}: <{facts.message_id}> of {owner} {wrong}", facts.message_id))
             if facts.report is not None and each.reverse_path:
                 fates.findings.append(Finding(f"{server}: a report came from {each.reverse_path}, not from <>"))
 
@@ -147,6 +168,13 @@ class Accountant:
             return "is in the name of others and does not lie among the junk"
         return None
 
+    def _badly_passed_on(self, written: Sent | SentLetter, owner: str, placed: Placement) -> str | None:
+        way = self._way(written, owner)
+        if way is None or (isinstance(written, SentLetter) and written.guise.is_lie):
+            return None
+        sender = written.sender if isinstance(written, Sent) else written.reverse_path
+        return badly_passed_on(way, sender, placed.prefix, placed.reverse_path)
+
     def _look_at_queue(self, fates: Fates, server: str, rows: Records) -> None:
         for row in rows.queue:
             if row.state not in ("due", "claimed", "held"):
@@ -156,13 +184,16 @@ class Accountant:
             if not row.reverse_path:  # a report on its way; the content is behind the letter's own prefix
                 name = f"{server}/queue/{row.letter}"
                 facts = self._know(name, rows.octets(row.place))
-                self._report(fates, facts, name, row.address)
+                if not is_reader(row.address):
+                    self._report(fates, facts, name, row.address)
 
-        for message_id in _reported_in_vain(rows):
-            fates.unread[message_id] = None
+    def _way(self, written: Sent | SentLetter, owner: str) -> Way | None:
+        """How a letter comes to this mailbox; None: it should not."""
+        ways = (way for recipient in _recipients(written) for way in self._ledger.ways(recipient))
+        return next((way for way in ways if way[-1] == owner), None)
 
-    def _targets(self, recipient: str) -> tuple[str, ...]:
-        return self._ledger.aliases.get(recipient, (recipient,))
+    def _written(self, message_id: str) -> Sent | SentLetter | None:
+        return self._ledger.letters.get(message_id) or self._strange.get(message_id)
 
     def _add(self, fates: Fates, owner: str, name: str, octets: bytes) -> Facts:
         """A letter in a mailbox, by a name that no other has."""
@@ -171,17 +202,19 @@ class Accountant:
         if name in fates.copies.setdefault(key, {}):
             return facts  # taken away, and still there: the answer to QUIT was lost
         fates.copies[key][name] = None
+        if is_reader(owner):
+            return facts
         if facts.report is not None:
             self._report(fates, facts, name, owner)
             return facts
-        written = self._ledger.letters.get(facts.message_id) or self._strange.get(facts.message_id)
+        written = self._written(facts.message_id)
         if written is None or SMUGGLED_ID in facts.message_id:
             fates.findings.append(Finding(f"{owner} has a letter that nobody sent: {name}", facts.message_id))
         elif not octets.endswith(written.octets):
             fates.findings.append(
                 Finding(f"<{facts.message_id}> is not what was written in {owner}'s mailbox", facts.message_id)
             )
-        elif not any(owner in self._targets(each) for each in _recipients(written)):
+        elif self._way(written, owner) is None:
             fates.findings.append(Finding(f"{owner} has <{facts.message_id}>, which is for others", facts.message_id))
         return facts
 
@@ -196,13 +229,14 @@ class Accountant:
     def _report(self, fates: Fates, facts: Facts, name: str, owner: str) -> None:
         assert facts.report is not None, f"{name} came from <> and is no report"
         about = facts.report.original_message_id.decode()
-        sent = self._ledger.letters.get(about)
+        sent = self._written(about)
         if sent is None:
             fates.findings.append(Finding(f"{owner} has a report about <{about}>, which nobody wrote: {name}", about))
             return
         # A report whose reader is disabled goes to the postmaster.
-        if owner != sent.sender and not self._ledger.was_disabled(sent.sender, sent.at):
-            fates.findings.append(Finding(f"{owner} has a report for {sent.sender} about <{about}>", about))
+        sender = sent.sender if isinstance(sent, Sent) else sent.reverse_path
+        if owner != sender and not is_way_back(owner) and not self._ledger.was_disabled(sender, sent.at):
+            fates.findings.append(Finding(f"{owner} has a report for {sender} about <{about}>", about))
         for each in facts.report.recipients:
             told = fates.reports if each.action is Action.FAILED else fates.warnings
             told.setdefault((about, each.final_recipient), {})[facts.message_id] = None
@@ -233,12 +267,10 @@ class Accountant:
 
     # --- one letter -------------------------------------------------------------------------------
 
-    def _settle(
-        self, account: Account, fates: Fates, doubts: Mapping[Key, int], sent: Sent, recipient: str, target: str
-    ) -> None:
-        """`target` is who gets it: the recipient, or one of those behind an alias."""
+    def _settle(self, account: Account, fates: Fates, doubts: Mapping[Key, int], sent: Sent, way: Way) -> None:
         message_id = bare(sent.message_id)
-        keys = list(dict.fromkeys(((message_id, recipient), (message_id, target))))
+        recipient, target = way[0], way[-1]
+        keys = [(message_id, address) for address in way]
         copies = len(fates.copies.get((message_id, target), ()))
         reports = sum(len(fates.reports.get(key, ())) for key in keys)
         is_waiting = any(key in fates.waiting for key in keys)
@@ -268,7 +300,7 @@ class Accountant:
             account.reported += 1
         elif is_waiting:
             account.waiting += 1
-        elif any(key in self._ledger.dropped for key in keys) or self._is_left_out(sent, recipient, target):
+        elif any(key in self._ledger.dropped for key in keys) or self._is_left_out(sent, way):
             account.dropped += 1
         else:
             account.findings.append(Finding(f"{what} is lost", message_id))
@@ -276,30 +308,33 @@ class Accountant:
     def _settle_reports(self, account: Account, fates: Fates, doubts: Mapping[Key, int]) -> None:
         """A report on its way to another server may come twice as any letter may."""
         for (message_id, owner), names in fates.copies.items():
-            if message_id in self._ledger.letters or message_id in self._strange or len(names) < 2:
+            if self._written(message_id) is not None or len(names) < 2:
                 continue
-            room = 1 + doubts.get((message_id, owner), 0)
+            room = 1 + sum(times for (about, _), times in doubts.items() if about == message_id)
             account.duplicates += len(names) - 1
             if len(names) > room:
                 text = f"the report <{message_id}> came {len(names)} times to {owner}, at most {room} may be"
                 account.findings.append(Finding(text, message_id))
 
-    def _is_left_out(self, sent: Sent, recipient: str, target: str) -> bool:
-        """An alias reaches those of its targets that are not disabled."""
-        return recipient != target and self._ledger.was_disabled(target, sent.at)
+    def _is_left_out(self, sent: Sent | SentLetter, way: Way) -> bool:
+        """An alias reaches those of its targets that are not disabled; another server refuses for them."""
+        return len(way) > 1 and len(servers(way[-2:])) == 1 and self._ledger.was_disabled(way[-1], sent.at)
 
-    @staticmethod
-    def _settle_strange(account: Account, fates: Fates, sent: SentLetter) -> None:
+    def _settle_strange(
+        self, account: Account, fates: Fates, doubts: Mapping[Key, int], sent: SentLetter, way: Way
+    ) -> None:
         message_id = bare(sent.message_id)
-        copies = len(fates.copies.get((message_id, sent.recipient), ()))
-        if sent.is_acknowledged and not copies:
-            account.findings.append(
-                Finding(f"<{message_id}> of a stranger to {sent.recipient} is lost: {sent}", message_id)
-            )
-        if copies > 1 or (copies and not sent.is_acknowledged and not sent.is_uncertain):
-            account.findings.append(
-                Finding(f"<{message_id}> of a stranger came {copies} times to {sent.recipient}: {sent}", message_id)
-            )
+        keys = [(message_id, address) for address in way]
+        copies = len(fates.copies.get(keys[-1], ()))
+        reports = sum(len(fates.reports.get(key, ())) for key in keys)
+        is_waiting = any(key in fates.waiting or key in self._ledger.dropped for key in keys)
+        is_known = copies or reports or message_id in fates.unread or is_waiting or self._is_left_out(sent, way)
+        if sent.is_acknowledged and not is_known:
+            account.findings.append(Finding(f"<{message_id}> of a stranger to {way[-1]} is lost: {sent}", message_id))
+        room = 1 + sum(doubts.get(key, 0) for key in keys)
+        if max(copies, reports) > room or (copies and not sent.is_acknowledged and not sent.is_uncertain):
+            came = f"came {copies} times to {way[-1]}, with {reports} reports"
+            account.findings.append(Finding(f"<{message_id}> of a stranger {came}: {sent}", message_id))
 
 
 def _recipients(written: Sent | SentLetter) -> tuple[str, ...]:
@@ -323,14 +358,6 @@ def _is_temporary(recipient: ReadRecipient) -> bool:
     """By its status, or by the reply that a host gave."""
     status = recipient.status
     return status is None or not status.is_permanent or _TEMPORARY_REPLY.match(recipient.diagnostic) is not None
-
-
-def _reported_in_vain(rows: Records) -> Iterator[str]:
-    """Letters of which a report was sent to another server and came back: it is answered by nothing."""
-    letters = {each.trace: bare(each.message_id) for each in rows.queued.values() if each.reverse_path}
-    for row in rows.history:
-        if not row.reverse_path and any(state in ("failed", "expired") for state in row.states):
-            yield letters.get(row.trace, "")
 
 
 def _unanswered(rows: Records) -> Iterator[Key]:

@@ -53,7 +53,7 @@ async def write(play: Play, author: Person, at: float) -> None:
     await play.sleep_until(at)
     letter = author.letter(recipients, text(lines, recipients))
     play.ledger.write(letter)
-    await _submit(play, author, letter)
+    await submit(play, author, letter)
 
 
 def text(lines: int, recipients: Sequence[str]) -> str:
@@ -61,7 +61,8 @@ def text(lines: int, recipients: Sequence[str]) -> str:
     return "".join(f"{'.' * (number % 3)}Line {number}, for {recipients[0]}\r\n" for number in range(lines))
 
 
-async def _submit(play: Play, author: Person, letter: Sent) -> None:
+async def submit(play: Play, author: Person, letter: Sent) -> None:
+    """Until the own server has said yes or no for everybody, or patience is at its end."""
     for _ in range(TRIES):
         try:
             await author.submit(letter)

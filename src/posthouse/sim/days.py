@@ -11,7 +11,7 @@ from collections.abc import Coroutine, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from posthouse.sim import correspondence, misfortunes, operators
+from posthouse.sim import correspondence, misfortunes, operators, passing_on, policies
 from posthouse.sim.accounting import Account
 from posthouse.sim.play import Play
 from posthouse.sim.world import DAY, HOUR
@@ -37,20 +37,29 @@ class Size:
     misfortunes: tuple[int, int]
     deeds: tuple[int, int]
     strange_letters: int
+    passed_on: int = 0  # letters to addresses that lead to other servers, beside the others
 
 
 async def play_days(play: Play, size: Size) -> Account:
     """The whole life of a world, and its account."""
     end = size.days * DAY
+    hosts = policies.publish(play)
+    for host in hosts:
+        await host.start()
     await play.begin()
     try:
         async with asyncio.timeout(end + PATIENCE), asyncio.TaskGroup() as group:
-            for work in _days(play, size):
+            for work in (*_days(play, size), *policies.episodes(play, hosts, end - CALM)):
                 group.create_task(work)
     except TimeoutError:
         play.find("somebody waits for ever")
     await play.sleep_until(end)
-    return await play.end()
+    for finding in policies.check(play, hosts, end - CALM):
+        play.find(finding.text)
+    account = await play.end()
+    for host in hosts:
+        host.end()
+    return account
 
 
 def _days(play: Play, size: Size) -> Iterator[Coroutine[Any, Any, None]]:
@@ -79,6 +88,7 @@ def _days(play: Play, size: Size) -> Iterator[Coroutine[Any, Any, None]]:
         yield operators.act(play, at, chance.uniform(at, calm))
     for _ in range(LOOKS):
         yield _look(play, chance.uniform(0, end))
+    yield from passing_on.letters(play, size.passed_on, calm)
 
 
 async def _look(play: Play, at: float) -> None:

@@ -58,4 +58,5 @@ class Foundations:
 
 
 def _key(plan: Plan) -> str:
-    return f"{plan.hostname} {sorted(plan.accounts.items())} {sorted(plan.aliases.items())}"
+    leads = sorted({**plan.aliases, **plan.forwards}.items())
+    return f"{plan.hostname} {sorted(plan.accounts.items())} {leads} {plan.clerk}"

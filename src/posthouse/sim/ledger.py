@@ -27,9 +27,13 @@ class Finding:
         return self.text
 
 
+Way = tuple[str, ...]
+"""Addresses from that of a recipient to the last one behind it."""
+
+
 @dataclass(slots=True)
 class Ledger:
-    """`aliases`: address and targets.
+    """`aliases`: address and targets; `forwards`: those of Plan.forwards.
 
     `doubts`: how often nobody can know whether a letter came across, by Message-ID and recipient: the answer to the
     final dot was lost, or the sending server ended before it had noted the answer. `dropped`: by an operator.
@@ -38,6 +42,7 @@ class Ledger:
 
     people: dict[str, Person]
     aliases: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    forwards: dict[str, tuple[str, ...]] = field(default_factory=dict)
     letters: dict[str, Sent] = field(default_factory=dict)
     strangers: list[Stranger] = field(default_factory=list)
     doubts: Counter[tuple[str, str]] = field(default_factory=Counter)
@@ -50,6 +55,19 @@ class Ledger:
 
     def write(self, sent: Sent) -> None:
         self.letters[bare(sent.message_id)] = sent
+
+    def ways(self, recipient: str) -> tuple[Way, ...]:
+        """To each that a letter to this address is for; one that goes in a circle ends where it would begin anew."""
+        found: list[Way] = []
+        open_ways: list[Way] = [(recipient,)]
+        while open_ways:
+            way = open_ways.pop(0)
+            targets = self.aliases.get(way[-1]) or self.forwards.get(way[-1], ())
+            onward = [(*way, each) for each in targets if each not in way]
+            open_ways += onward
+            if not onward:
+                found.append(way)
+        return tuple(found)
 
     def was_disabled(self, name: str, since: float) -> bool:
         """Whether that account was, at some time from then on."""

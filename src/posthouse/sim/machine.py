@@ -27,7 +27,7 @@ T = TypeVar("T")
 
 EPOCH = 1_800_000_000.0  # when every world begins: 2027-01-15 08:00 UTC
 # Seconds that a call costs, by pool. Near what was measured on a modest machine.
-COSTS: Mapping[str, float] = {"disk": 0.002, "hash": 0.020, "read": 0.0005, "resolve": 0.010}
+COSTS: Mapping[str, float] = {"disk": 0.002, "hash": 0.020, "read": 0.0005, "resolve": 0.010, "search": 0.005}
 # Seconds of one group commit, two syncs: a solid-state disk to a spinning one.
 COMMIT = (0.002, 0.030)
 IDLE = 0.5  # seconds without work before a committer is asked to do idle work, as in net/workers.py

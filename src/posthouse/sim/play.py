@@ -8,9 +8,9 @@ was found, and found once.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
-from posthouse.sim import mail_program, possessions, punctuality, records
+from posthouse.sim import mail_program, possessions, punctuality, records, report_facts
 from posthouse.sim.accounting import Account, Accountant
 from posthouse.sim.books import Books
 from posthouse.sim.devices import Device
@@ -20,6 +20,8 @@ from posthouse.sim.people import MailboxFault, Person
 from posthouse.sim.plan import Plan
 from posthouse.sim.punctuality import Watch
 from posthouse.sim.records import Records
+from posthouse.sim.report_audit import Audit
+from posthouse.sim.report_facts import ask
 from posthouse.sim.station import DRAIN, Station, StationDown
 from posthouse.sim.strangers import Stranger
 from posthouse.sim.world import DAY, World
@@ -47,8 +49,15 @@ class Play:
                 person.mechanisms = ()
             person.uses_imap = self.chance.random() < READS_WITH_IMAP
         aliases = {address: targets for plan in plans for address, targets in plan.aliases.items()}
-        self.ledger = Ledger(world.people, aliases)
+        forwards = {address: targets for plan in plans for address, targets in plan.forwards.items()}
+        self.ledger = Ledger(world.people, aliases, forwards)
         self.ledger.strangers += [self._stranger(*each) for each in strangers]
+        # Domains that ask for reports, and their servers.
+        self._asking = {plan.domain: plan.name for plan in plans if plan.asks_for_reports}
+        if self._asking:
+            self._asking |= {each.domain: "" for each in self.ledger.strangers}
+            for each in self.ledger.strangers:
+                ask(world.dns, each.domain)
         self.findings: list[Finding] = []
         self._accountant = Accountant(self.ledger)
         self._books = {station.plan.name: Books(station.plan.name) for station in self.stations}
@@ -90,13 +99,19 @@ class Play:
     async def stop(self, station: Station) -> None:
         """As by SIGTERM. What it is sending it finishes, unless that takes longer than it has: only then a letter may
         have arrived without its knowing."""
-        last_moment = self.world.loop.call_later(DRAIN - GRAIN, self._before_end, station)
+        last_moment = self.world.loop.call_later(DRAIN - GRAIN, self._doubt, station)
         try:
             self.world.faults += await station.stop()
         finally:
             last_moment.cancel()
 
     def _before_end(self, station: Station) -> None:
+        """What it has counted may be lost."""
+        if not station.is_over:
+            self.world.witness.ended(station.plan.name)
+            self._doubt(station)
+
+    def _doubt(self, station: Station) -> None:
         """What it is sending now may have arrived without its knowing."""
         if not station.is_over:
             self.ledger.doubt(records.claimed(station.folder, is_up=station.is_up))
@@ -161,6 +176,7 @@ class Play:
         account = await self.check("at the end")
         for station in self.stations:
             self._find([Finding(text) for text in await station.findings()], "at the end")
+        self._find(list(self._audit()), "at the end")
         await self._compare_with_pop3()
         for person in self.people:
             if person.uses_imap:
@@ -171,6 +187,20 @@ class Play:
         account.survived, account.deeds = self.ledger.survived, self.ledger.deeds
         account.findings = self.findings
         return account
+
+    def _audit(self) -> Iterator[Finding]:
+        """Of the reports that servers owe each other."""
+        rows = {station.plan.name: self._rows(station) for station in self.stations}
+        audit = Audit(
+            self.world.witness,
+            self.ledger,
+            rows,
+            {station.plan.name: report_facts.read(station.folder) for station in self.stations},
+            domains=self._asking,
+            arrived=self._accountant.copies,
+            waiting=self._accountant.waiting,
+        )
+        return audit.findings(self.world.now)
 
     async def _comes_to_rest(self, station: Station) -> None:
         """With nobody to serve and nothing due a server has nothing open and nothing running: else it has forgotten

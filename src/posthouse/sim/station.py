@@ -10,6 +10,7 @@ import asyncio
 import hashlib
 from collections.abc import Callable, Coroutine
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from random import Random
 from typing import Any, TypeVar
@@ -27,7 +28,10 @@ from posthouse.sim.machine import world_machine
 from posthouse.sim.network import Network
 from posthouse.sim.plan import Plan
 from posthouse.sim.power import PoweredDisk
+from posthouse.sim.report_facts import TLS_READER, ask
 from posthouse.sim.tls import Certificate, WorldTlsUpgrader
+from posthouse.sim.web import WorldWeb
+from posthouse.sim.witness import Witness
 
 __all__ = ["Plan", "Station", "StationDown"]
 
@@ -65,6 +69,7 @@ class Station:
         dns: WorldDns,
         seed: str,
         is_founded: bool = False,
+        witness: Witness | None = None,
     ) -> None:
         self.plan = plan
         self.folder = folder
@@ -73,6 +78,8 @@ class Station:
         self.before_end: Callable[[], None] = lambda: None
         self._is_founded = is_founded
         self._is_published = False
+        self.tls = WorldTlsUpgrader(certificate_of(plan))
+        self._witness = witness
         self._loop = loop
         self._network = network
         self._dns = dns
@@ -126,6 +133,10 @@ class Station:
             self._is_dark = False
             self._network.unsilence(self.plan.address)
         machine = world_machine(life, self._loop, self._dns, f"{self._seed}/{self.plan.name}/{self.starts}")
+        if self._witness is not None:
+            transport = self._witness.watched(self.plan.name, machine.transport())
+            told = partial(self._witness.read, self.plan.name)
+            machine = replace(machine, transport=lambda: transport, web=lambda resolver: WorldWeb(resolver, told))
         if self._disk is None:
             return machine
         recorder = self._disk.begin()
@@ -140,7 +151,7 @@ class Station:
         if not self._is_published:
             self._is_published = True
             await self._publish(house)
-        server = Server(house, endpoints, WorldTlsUpgrader(certificate_of(self.plan)))
+        server = Server(house, endpoints, self.tls)
         await server.start()
         return server
 
@@ -152,6 +163,8 @@ class Station:
         dns.add_txt(f"_dmarc.{plan.domain}", b"v=DMARC1; p=reject")
         for name, value in await house.domain_keys.records(plan.domain):
             dns.add_txt(name, value.encode())
+        if plan.asks_for_reports:
+            ask(dns, plan.domain)
 
     async def _found(self, machine: Machine) -> None:
         plan = self.plan
@@ -159,8 +172,11 @@ class Station:
         await house.administration.add_domain(plan.domain)
         for address, password in plan.accounts.items():
             await house.administration.add_account(address, password)
-        for address, targets in plan.aliases.items():
+        for address, targets in {**plan.aliases, **plan.forwards}.items():
             await house.administration.add_alias(address, targets)
+        if plan.clerk:
+            await house.administration.add_account(f"{plan.clerk}@{plan.domain}", "The clerk's own words")
+            await house.administration.add_alias(f"{TLS_READER}@{plan.domain}", [f"{plan.clerk}@{plan.domain}"])
         await house.close()
 
     def _settings(self) -> Settings:
@@ -173,6 +189,8 @@ class Station:
         assert server is not None
         assert life is not None
         self._server = None
+        if self._witness is not None:
+            self._witness.stopped(self.plan.name)
         await self.inside(server.stop(DRAIN))
         name = self.plan.name
         left = [f"{name}: left running after the stop: {task.get_coro()}" for task in life.tasks]
@@ -204,6 +222,8 @@ class Station:
 
     def _end(self) -> None:
         life, self._life, self._server = self._life, None, None
+        if self._witness is not None:
+            self._witness.stopped(self.plan.name)
         if life is not None:
             self._loop.end(life)
             self._network.end(life)

@@ -15,6 +15,7 @@ from posthouse.net.smtp_tls import HANDSHAKE_SECONDS
 from posthouse.ports import DaneDemand, TlsInfo
 from posthouse.sim.transport import TlsWord, WorldTransport
 
+SMTP_PORT = 25
 VERSION, CIPHER = "TLSv1.3", "TLS_AES_256_GCM_SHA384"
 
 
@@ -28,17 +29,26 @@ class Certificate:
     key: bytes = b""  # by which TLSA records know it
 
 
+@dataclass(frozen=True, slots=True)
+class WorldTls(TlsInfo):
+    """What a client has agreed on, and what it was shown."""
+
+    shown: Certificate | None = None
+
+
 class WorldTlsUpgrader:
-    """TlsUpgrader: the server's side."""
+    """TlsUpgrader: the server's side. `at_smtp`: what other servers are shown, at port 25."""
 
     def __init__(self, certificate: Certificate) -> None:
+        self.at_smtp = certificate
         self._certificate = certificate
 
     async def upgrade(
         self, transport: asyncio.Transport, protocol: asyncio.Protocol, limit: float, early: bytes
     ) -> tuple[asyncio.Transport, TlsInfo]:
         assert isinstance(transport, WorldTransport)
-        certificate = self._certificate
+        is_smtp = transport.get_extra_info("sockname")[1] == SMTP_PORT
+        certificate = self.at_smtp if is_smtp else self._certificate
         word = await _hear(transport, limit) if not early else None
         if word is None:
             transport.abort()
@@ -84,7 +94,8 @@ class WorldTlsStarter:
             raise TlsRefused("the certificate is bad", result="certificate-not-trusted", is_judged=True)
         trust = "certificate" if dane is None else "DANE-EE"
         is_checked = is_verified or dane is not None
-        tls = TlsInfo(VERSION, CIPHER, host, is_checked, trust=trust if is_checked else "")
+        shown = Certificate(word.names, word.is_trusted, key=word.key)
+        tls = WorldTls(VERSION, CIPHER, host, is_checked, trust=trust if is_checked else "", shown=shown)
         transport.end_handshake(tls)
         return transport, tls
 

@@ -25,6 +25,7 @@ from posthouse.sim.network import Network
 from posthouse.sim.people import Person
 from posthouse.sim.plan import Plan
 from posthouse.sim.station import Station
+from posthouse.sim.witness import Witness
 
 T = TypeVar("T")
 
@@ -48,6 +49,7 @@ class World:
         self.network = self.loop.network = Network(self.loop, f"{seed}/network")
         self.dns = WorldDns()
         self.chance = Random(f"{seed}/script")  # noqa: S311 - reproducible on purpose
+        self.witness = Witness(self.loop.time)
         self.stations: dict[str, Station] = {}
         self.people: dict[str, Person] = {}
         self._ears: dict[str, asyncio.Future[None]] = {}
@@ -68,6 +70,7 @@ class World:
             dns=self.dns,
             seed=str(self.seed),
             is_founded=is_founded,
+            witness=self.witness,
         )
         self.stations[plan.name] = station
         for address, password in plan.accounts.items():
@@ -110,6 +113,8 @@ class World:
     def record(self, method: str, event: MutableMapping[str, Any]) -> None:
         """Everything that is logged goes into the world's log."""
         life = current_life()
+        if life is not None:
+            self.witness.hear(life.name, event)
         words = [f"{name}={value}" for name, value in sorted(event.items()) if name not in ("event", "exc_info")]
         line = f"{event['event']} {' '.join(words)}".replace(str(self._folder), "")
         self.log.append(f"{self.now:14.6f} {life.name if life else 'world'}: {line}")
