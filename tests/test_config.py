@@ -9,6 +9,7 @@ from posthouse import config, config_file, config_values
 from posthouse.composing.ground import real_machine
 from posthouse.composing.outgoing import static_routes
 from posthouse.net.resolver import DnsResolver
+from posthouse.serving import needing_restart
 
 
 def read(text: str) -> config.Settings:
@@ -109,3 +110,20 @@ def test_history_is_kept_as_long_as_rewritten_senders_are_found_by_it() -> None:
     assert problem.startswith("x.toml: queue.history: write 21d or more, or switch forwarding.srs off")
     assert config.from_table({**table, "forwarding": {"srs": False}}, "x.toml").queue.history == 20 * 86400
     assert config.from_table({**table, "queue": {"history": "21d"}}, "x.toml").queue.history == 21 * 86400
+
+
+@pytest.mark.parametrize(
+    ("text", "names"),
+    [
+        ("", []),
+        ('[routes]\n"bob.test" = "127.0.0.1:2626"\n[queue]\nretry = ["1s"]\n[transport]\ndane = false\n', []),
+        ('[queue]\nconnections = 7\nhistory = "100d"\n', ["queue.connections", "queue.history"]),
+        ("[transport]\nprivate_web = true\nrequiretls = false\n", ["transport.private_web", "transport.requiretls"]),
+        ("[smtp]\nmax_recipients = 200\n", ["smtp.max_recipients"]),
+    ],
+)
+def test_a_reload_names_what_it_does_not_take_over(text: str, names: list[str]) -> None:
+    assert (
+        needing_restart(read('hostname = "mail.example.test"\n'), read(f'hostname = "mail.example.test"\n{text}'))
+        == names
+    )

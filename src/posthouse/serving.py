@@ -38,6 +38,9 @@ from posthouse.services.transaction import Client
 from posthouse.telemetry import logger
 
 LOOPBACK = tuple(ipaddress.ip_network(text) for text in ("127.0.0.0/8", "::1/128"))
+# The sections that a reload takes over, and what of them is read at the start alone.
+_TAKEN_OVER = frozenset({"routes", "queue", "authentication", "forwarding", "signing", "transport", "mta_sts"})
+_READ_AT_THE_START = frozenset({"queue.connections", "queue.history", "transport.requiretls", "transport.private_web"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,17 +153,19 @@ class Server:
         self.house.settler.schedules = schedules
         self._reload_trust(settings)
         self.house.policy_desk.policy = policy_of(settings)
-        taken = {"routes", "queue", "authentication", "forwarding", "signing", "transport", "mta_sts"}
-        old = self.house.settings.model_dump(exclude=taken)
-        new = settings.model_dump(exclude=taken)
-        changed = sorted(each for key in new for each in _changed(key, old[key], new[key]))
-        if settings.transport.requiretls != self.house.settings.transport.requiretls:
-            changed.append("transport.requiretls")
+        changed = needing_restart(self.house.settings, settings)
         if changed:
             self._log.warning("a restart is needed for changes of these settings", settings=changed)
         self.house.relay.wake()
         self._log.info("reloaded")
         return changed
+
+
+def needing_restart(old: Settings, new: Settings) -> list[str]:
+    """The settings that differ and that `Server.reload` does not take over, by their names in the file."""
+    before, after = old.model_dump(), new.model_dump()
+    found = [each for key in after for each in _changed(key, before[key], after[key])]
+    return sorted(each for each in found if each.partition(".")[0] not in _TAKEN_OVER or each in _READ_AT_THE_START)
 
 
 def _changed(name: str, old: object, new: object) -> list[str]:

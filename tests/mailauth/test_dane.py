@@ -7,7 +7,9 @@ import hashlib
 
 import pytest
 from cryptography import x509
+from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -19,6 +21,7 @@ from posthouse.ports import TlsaRecord
 from tests.mailauth.certificates import CLIENT_AUTH, NOW, SERVER_AUTH, Issued, issue, record
 
 HOST = "mx.bob.test"
+COMPRESSED, UNCOMPRESSED = PublicFormat.CompressedPoint, PublicFormat.UncompressedPoint
 ROOT = issue("root", is_ca=True)
 MIDDLE = issue("middle", ROOT, is_ca=True)
 LEAF = issue(HOST, MIDDLE, names=[HOST])
@@ -162,6 +165,14 @@ def test_a_bare_key_counts_beside_anchors_that_fail() -> None:
     assert check(LEAF, record(2, 0, 1, old), record(2, 1, 0, ROOT), chain=[*short, old.der]) == "DANE-TA"
 
 
+def test_a_bare_key_that_has_signed_more_than_the_host_needs() -> None:
+    """Whatever else of that key is shown, and wherever it stands."""
+    extra = issue("another", ROOT, is_ca=True)
+    for chain in ([LEAF.der, MIDDLE.der, extra.der], [LEAF.der, extra.der, MIDDLE.der]):
+        assert check(LEAF, record(2, 1, 0, ROOT), chain=chain) == "DANE-TA"
+        assert refusal(LEAF, record(2, 1, 0, OTHER), chain=chain) == "certificate-not-trusted"
+
+
 def test_an_expired_issuer_is_not_saved_by_its_bare_key() -> None:
     """§5.2.3 is for keys of which no certificate was shown."""
     old = issue("root", is_ca=True, ends=-1)
@@ -294,6 +305,32 @@ def test_alike_issuers_are_looked_at_once() -> None:
     chain = [leaf.der, *(each.der for each in alike), ROOT.der]
     assert refusal(leaf, record(2, 0, 1, ROOT), chain=chain) == "certificate-not-trusted"
     assert len(dane._intermediates([dane._Presented.read(der) for der in chain[1:]])) == 2
+
+
+def test_one_key_in_every_form_is_one_key() -> None:
+    """A point on a curve is written in three ways (SEC 1 §2.3.3); the signature of each form is good."""
+    own = issue("X", is_ca=True)
+    short, whole = (own.key.public_key().public_bytes(Encoding.X962, form) for form in (COMPRESSED, UNCOMPRESSED))
+    forms = [with_point(own, point) for point in (whole, short, bytes([6 + whole[-1] % 2]) + whole[1:])]
+    assert len({subject_public_key_info(der) for der in forms}) == 3
+    assert len(dane._intermediates([dane._Presented.read(der) for der in forms])) == 1
+    leaf = issue(HOST, own, names=[HOST])
+    assert refusal(leaf, record(2, 0, 1, ROOT), chain=[leaf.der, *forms, ROOT.der]) == "certificate-not-trusted"
+
+
+def with_point(issued: Issued, point: bytes) -> bytes:
+    """The same certificate with its key in these octets, signed anew."""
+    der, old, fields = issued.der, issued.public_key, issued.certificate.tbs_certificate_bytes
+    start, end = der_reader._content(old, 0, len(old))
+    algorithm = old[start : der_reader._skip(old, start, end)]
+    key = element(algorithm + bytes([0x03, len(point) + 1, 0]) + point)
+    start, end = der_reader._content(fields, 0, len(fields))
+    signed = element(fields[start:end].replace(old, key))
+    start, end = der_reader._content(der, 0, len(der))
+    start = der_reader._skip(der, start, end)
+    signature = issued.key.sign(signed, ec.ECDSA(hashes.SHA256()))
+    how = der[start : der_reader._skip(der, start, end)]
+    return element(signed + how + bytes([0x03, len(signature) + 1, 0]) + signature)
 
 
 def test_an_authority_whose_certificate_is_shown_twice() -> None:

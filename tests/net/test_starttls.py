@@ -4,13 +4,23 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import socket
 import ssl
+import subprocess
+import sys
 import warnings
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+from cryptography.hazmat.primitives.serialization import (
+    BestAvailableEncryption,
+    Encoding,
+    PrivateFormat,
+    load_pem_private_key,
+)
 
 from posthouse.net.clock import SystemClock
 from posthouse.net.session import ConnectionLimits, TlsRefused
@@ -295,6 +305,50 @@ async def test_reload_serves_the_new_certificate_and_keeps_open_connections(tmp_
             await house.connect(before)
         for client in (old, new):
             await client.close()
+
+
+def test_a_reload_keeps_an_authoritys_certificate_that_cannot_be_read_just_now(tmp_path: Path) -> None:
+    """Rather than to serve the self-signed one in its place."""
+    folders = tmp_path / "given", tmp_path / "own"
+    for folder in folders:
+        folder.mkdir()
+    given, own = (make_files(folder, f"{folder.name}.example.test") for folder in folders)
+    store = CertificateStore([replace(given, is_optional=True), own], SystemClock())
+    before = store.facts
+    octets = given.certificate.read_bytes()
+    given.certificate.write_bytes(b"")
+    store.reload()
+    assert store.facts == before
+    assert not store.refresh()
+    given.certificate.write_bytes(octets)
+    store.reload()
+    assert store.refresh()
+
+
+def test_nobody_is_asked_for_the_password_of_a_key(tmp_path: Path) -> None:
+    """The whole server would wait for it."""
+    files = make_files(tmp_path, "mail.example.test")
+    key = load_pem_private_key(files.key.read_bytes(), None)
+    files.key.write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, BestAvailableEncryption(b"secret")))
+    code = (
+        "import sys; from pathlib import Path; from posthouse.net.tls import CertificateFiles, why_unusable;"
+        " print(why_unusable(CertificateFiles(Path(sys.argv[1]), Path(sys.argv[2]))))"
+    )
+    silent, holder = os.pipe()  # where an answer would come from, and never comes
+    try:
+        done = subprocess.run(
+            [sys.executable, "-c", code, files.certificate, files.key],
+            stdin=silent,
+            capture_output=True,
+            timeout=30,
+            start_new_session=True,
+            check=True,
+        )
+    finally:
+        os.close(silent)
+        os.close(holder)
+    assert b"password" in done.stdout
+    assert b"pass phrase" not in done.stderr
 
 
 async def test_simulated_upgrader() -> None:

@@ -16,6 +16,7 @@ from cryptography import x509
 
 from posthouse.composing.ground import Ground, real_machine
 from posthouse.config import Settings
+from posthouse.net import web_client
 from posthouse.net.clock import SystemClock
 from posthouse.net.web_client import USER_AGENT, HttpsClient, is_public
 from posthouse.ports import IPAddress, NameNotFound, ResolverFault, WebClient, WebFault
@@ -374,3 +375,25 @@ def test_the_real_machine_keeps_strangers_out() -> None:
     client = public(StaticResolver())
     assert isinstance(client, HttpsClient)
     assert client._only_public
+
+
+class InOrder(StaticResolver):
+    async def addresses(self, host: str, version: int = 0) -> list[IPAddress]:
+        return self._look(host, "ADDRESS")
+
+
+async def test_an_address_that_is_silent_hides_no_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(web_client, "CONNECT_SECONDS", 0.2)
+    held: list[asyncio.StreamWriter] = []
+    async with serving(FINE, tmp_path) as site:
+        silent = await asyncio.start_server(lambda _, writer: held.append(writer), "127.0.0.2", site.port)
+        both = [ipaddress.ip_address(text) for text in ("127.0.0.2", "127.0.0.1")]
+        client = HttpsClient(InOrder({HOST: {"ADDRESS": both}}), ca_file=str(tmp_path / "roots.pem"))
+        try:
+            reply = await client.get(site.url(), limit=10, seconds=10)
+        finally:
+            silent.close()
+            for writer in held:
+                writer.close()
+        assert (reply.status, reply.body) == (200, b"hello")
+        assert len(held) == 1

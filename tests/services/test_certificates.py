@@ -920,6 +920,26 @@ def test_after_a_revocation_the_calendar_goes_on_trying(tmp_path: Path) -> None:
     run(main())
 
 
+def test_after_a_theft_no_order_for_a_key_that_lay_beside_it_is_taken_up(tmp_path: Path) -> None:
+    async def main() -> None:
+        world = CertificateWorld(tmp_path)
+        await live(world, 0.1)
+        world.certificates.start()
+        world.ca.begins = 2 * DAY
+        with pytest.raises(Refusal, match="begins at"):
+            await world.certificates.renew("main", new_key=True)
+        beside = world.shelf.next_key("main")
+        assert beside is not None
+        assert world.shelf.state("main").order_url
+        world.ca.begins = 0.0
+        status = await world.certificates.revoke("main", "key-compromise")
+        await world.certificates.stop()
+        assert (status.state, status.error) == ("good", "")
+        assert status.key_digest != key_digest(beside)
+
+    run(main())
+
+
 def test_a_revocation_while_nothing_is_served_is_followed_at_the_start(tmp_path: Path) -> None:
     async def main() -> None:
         world = CertificateWorld(tmp_path)
@@ -1088,6 +1108,25 @@ def test_the_old_record_stays_while_the_old_key_is_served(tmp_path: Path) -> Non
         await world.certificates.stop()
         assert tlsa_value(_digest(world)) != before
         assert before in world.zone.values(tlsa_name(HOST), "TLSA")
+
+    run(main())
+
+
+def test_the_new_record_comes_though_the_new_key_is_not_served_yet(tmp_path: Path) -> None:
+    """After a theft nothing has announced it, and it is served as soon as the reload succeeds."""
+
+    async def main() -> None:
+        world = CertificateWorld(tmp_path)
+        world.certificates.start()
+        await asyncio.sleep(60)
+        before = tlsa_value(_digest(world))
+        world.zone.put(tlsa_name(HOST), "TLSA", before, 3600)
+        world.certificates.watch(lambda: False)
+        await world.certificates.revoke("main", "key-compromise")
+        await world.certificates.stop()
+        after = tlsa_value(_digest(world))
+        assert after != before
+        assert set(world.zone.values(tlsa_name(HOST), "TLSA")) == {before, after}
 
     run(main())
 

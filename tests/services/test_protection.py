@@ -29,8 +29,8 @@ class World:
     def __init__(self, rules: Rules | None = None) -> None:
         self.database, self.clock, self.resolver, self.web = PlainDatabase(), FakeClock(), FakeResolver(), FakeWeb()
         self.journal = TlsJournal(self.database, self.clock)
-        policies = StsPolicies(self.database, self.resolver, self.web, self.clock)
-        self.protection = Protection(self.resolver, policies, self.journal, RuleBook(rules or Rules()))
+        self.policies = StsPolicies(self.database, self.resolver, self.web, self.clock)
+        self.protection = Protection(self.resolver, self.policies, self.journal, RuleBook(rules or Rules()))
         self.routes: dict[str, StaticRoute] = {}
         self.resolver.domain("bob.test", (10, "mx.bob.test"))
         self.resolver.host("mx.bob.test", "192.0.2.1")
@@ -379,6 +379,23 @@ def test_a_letter_that_requires_tls():
         world.tlsa(GOOD)
         assert (await world.guard(wish=TlsWish.REQUIRED)).target.tls == "dane"
         assert await world.counted() == []
+
+    play(script)
+
+
+@pytest.mark.parametrize("mode", ["enforce", "testing", "none"])
+@pytest.mark.parametrize("is_had", [True, False])
+def test_an_old_policy_does_not_judge_a_letter_while_a_newer_one_cannot_be_had(mode, is_had):
+    """It is announced, and may name the host."""
+
+    async def script(world):
+        world.sts(mode, "old.bob.test")
+        await world.policies.of("bob.test")
+        world.resolver.text("_mta-sts.bob.test", b"v=STSv1; id=2")
+        if not is_had:
+            world.web.pages.clear()
+        fault = await world.refusal(wish=TlsWish.REQUIRED)
+        assert fault.trouble.is_judged == is_had
 
     play(script)
 

@@ -13,7 +13,7 @@ from posthouse.mail.dsn import Action
 from posthouse.mail.envelope import DsnReturn, ReversePath, TlsWish
 from posthouse.mail.header import scan_header
 from posthouse.mail.tls_required import wish_of
-from posthouse.outcome import DNS_FAULT, Outcome, Status
+from posthouse.outcome import DNS_FAULT, Outcome, RemoteReply, Status
 from posthouse.ports import ConnectFault, Target, TlsInfo, TlsTrouble
 from posthouse.services.delivery import finished
 from posthouse.services.guarded_transport import GuardedTransport, keeps_promise
@@ -264,6 +264,44 @@ def test_optional_letters_that_a_host_defers_do_not_keep_it_busy():
         assert world.states() == {"due": 1}
 
     play(script)
+
+
+def test_a_clock_that_is_set_back_makes_no_optional_letter_due_again():
+    """What is put off in such a probe waits, though its time is before that of the probe's beginning."""
+
+    async def script(world):
+        asked = []
+
+        def answer(recipient):
+            if not asked:
+                world.clock.skew -= 86400
+            asked.append(recipient)
+            return RemoteReply(450, Status(4, 2, 0), "later")
+
+        world.host(tls=UNSURE, answer=answer)
+        world.transport.in_breach["192.0.2.1"] = NOT_PROTECTED
+        await send(world, optional())
+        assert len(asked) == 1
+
+    play(script)
+
+
+def test_a_drain_begins_no_optional_letter():
+    async def story():
+        world = World()
+        world.transport = Picky()
+        world.build()
+        bob = world.host(tls=UNSURE, takes=5.0)
+        world.transport.in_breach["192.0.2.1"] = NOT_PROTECTED
+        for number in range(3):
+            world.put(f"urgent{number}@bob.test", reverse_path=optional())
+        await world.relay.start()
+        await world.after(2)
+        await world.relay.stop(grace=60)
+        assert bob.recipients == ["urgent0@bob.test"]
+        assert world.states() == {"due": 2}
+
+    run(story())
 
 
 def test_a_host_that_is_down_is_down_for_optional_letters_too():

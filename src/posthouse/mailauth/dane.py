@@ -16,7 +16,7 @@ from itertools import islice
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import ec, ed448, ed25519, rsa
-from cryptography.hazmat.primitives.serialization import load_der_public_key
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_der_public_key
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 from cryptography.x509.verification import Criticality, ExtensionPolicy, Policy, PolicyBuilder, Store, VerificationError
 
@@ -143,7 +143,8 @@ def _verify_chain(
     others = _intermediates(shown[1:])
     reason = ""
     anchors = islice(_anchors(shown[1:], records), MAX_ANCHORS)
-    for anchor in (*anchors, *_signed_by_bare_keys([leaf, *others], shown[1:], records)):
+    signed = islice(_signed_by_bare_keys([leaf, *others], shown[1:], records), MAX_ANCHORS)
+    for anchor in (*anchors, *signed):
         reason = _verify(leaf, others, anchor, now)
         if not reason:
             return
@@ -152,18 +153,20 @@ def _verify_chain(
 
 
 def _intermediates(issuers: Sequence[_Presented]) -> list[x509.Certificate]:
-    """One for each name and key. Alike ones say the same, and nothing else here moves while the verifier tries every
-    way through them: in `cryptography` 46, without a limit on signatures, three took most of a minute."""
-    found: dict[tuple[bytes, bytes | None], x509.Certificate] = {}
+    """One for each name and key, however the key is written (a point has three forms). Alike ones say the same, and
+    nothing else here moves while the verifier tries every way through them: in `cryptography` 46, without a limit on
+    signatures, three took most of a minute."""
+    found: dict[tuple[bytes, bytes], x509.Certificate] = {}
     for each in issuers:
         if each.parsed is None:
             continue
         try:
             name = each.parsed.subject.public_bytes()
             is_self_issued = each.parsed.subject == each.parsed.issuer
-        except _UNREADABLE:
+            key = each.parsed.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+        except _UNREADABLE:  # also a key that no signature can be checked with
             continue
-        kind = name, each.public_key
+        kind = name, key
         # What somebody else has signed leads further up; who vouches for himself does so as an anchor, or not at all.
         if kind not in found or (not is_self_issued and found[kind].subject == found[kind].issuer):
             found[kind] = each.parsed
@@ -183,7 +186,8 @@ def _anchors(issuers: Sequence[_Presented], records: Sequence[TlsaRecord]) -> It
 def _signed_by_bare_keys(
     presented: Sequence[x509.Certificate], issuers: Sequence[_Presented], records: Sequence[TlsaRecord]
 ) -> Iterator[x509.Certificate]:
-    """RFC 7671 §5.2.3: a key in DNS, of which no certificate was shown, may have signed the topmost one."""
+    """RFC 7671 §5.2.3: a key in DNS, of which no certificate was shown, may have signed the topmost one. The last shown
+    need not be that one: it may lead to the host's certificate, or be of no use."""
     keys = [
         record.data
         for record in records
@@ -193,7 +197,6 @@ def _signed_by_bare_keys(
     for certificate in reversed(presented):
         if any(_is_signed_by(certificate, key) for key in keys[:MAX_ANCHORS]):
             yield certificate
-            return
 
 
 def _has_ended(certificate: x509.Certificate, now: datetime.datetime) -> bool:

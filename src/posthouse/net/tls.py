@@ -83,8 +83,9 @@ class CertificateStore:
         return [one.facts for one in self._loaded]
 
     def reload(self) -> None:
-        """Read all files again (SIGHUP). Raises CertificateFault and then goes on with what was there."""
-        self._load({})
+        """Read all files again (SIGHUP). Raises CertificateFault and then goes on with what was there. An authority's
+        certificate that cannot be read just now is no such fault: what was loaded from it before is served on."""
+        self._load({one.files: one for one in self._loaded if one.files.is_optional})
         _log.info("certificates loaded", count=len(self._loaded))
 
     def refresh(self) -> bool:
@@ -213,10 +214,12 @@ def _new_context(files: CertificateFiles) -> ssl.SSLContext:
     # RFC 9325 §3.3 and §3.5: no compression, no renegotiation.
     context.options |= ssl.OP_NO_COMPRESSION | ssl.OP_NO_RENEGOTIATION | ssl.OP_CIPHER_SERVER_PREFERENCE
     try:
-        context.load_cert_chain(files.certificate, files.key)
+        # A key with a password counts as unusable: OpenSSL would ask for it on the terminal, and everybody would wait.
+        context.load_cert_chain(files.certificate, files.key, password="")
     except ssl.SSLError as error:
+        why = error.reason or "empty, or a key with a password"
         raise CertificateFault(
-            f"{files.certificate} with {files.key}: not a certificate chain with its key in PEM form ({error.reason})"
+            f"{files.certificate} with {files.key}: not a certificate chain with its key in PEM form ({why})"
         ) from None
     except OSError as error:
         raise CertificateFault(f"{files.certificate}, {files.key}: {error.strerror}: check path and owner") from None

@@ -22,7 +22,10 @@ from posthouse.ports import IPAddress, NameNotFound, Resolver, ResolverFault, We
 # What openssl/x509_vfy.h numbers "has expired", "host name mismatch" and the same of an address, in the words of
 # RFC 8460 §4.3.
 _RESULTS = {10: "certificate-expired", 62: "certificate-host-mismatch", 64: "certificate-host-mismatch"}
-MAX_ADDRESSES = 4  # of one host; each may take the whole time to be silent
+MAX_ADDRESSES = 4  # of one host
+# For the connection and for its TLS, each, where another address is left: who makes one of a domain's addresses silent
+# must not keep its policy from us. Three take less than the 20 seconds that a policy gets, honest ones one or two.
+CONNECT_SECONDS = 2.5
 USER_AGENT = f"posthouse/{__version__}"  # RFC 8555 §6.1 demands one
 # What libraries raise for names and paths that no request can have: strangers write such, too.
 _UNSPEAKABLE = (httpx2.InvalidURL, ValueError, TypeError)
@@ -73,11 +76,11 @@ class HttpsClient:
         headers: Mapping[str, str],
         limit: int,
     ) -> WebReply:
-        addresses = await self._addresses(host)
+        addresses = (await self._addresses(host))[:MAX_ADDRESSES]
         fault = WebFault(f"{host} has no {'public ' if self._only_public else ''}address")
         name = f"[{host}]" if ":" in host else host
         async with httpx2.AsyncClient(verify=self._context(), trust_env=False, timeout=None) as client:
-            for address in addresses[:MAX_ADDRESSES]:
+            for left, address in zip(range(len(addresses) - 1, -1, -1), addresses, strict=True):
                 named = name if port == 443 else f"{name}:{port}"
                 literal = f"[{address}]" if address.version == 6 else str(address)
                 try:
@@ -86,10 +89,11 @@ class HttpsClient:
                         f"https://{literal}:{port}{path or '/'}{'?' + query if query else ''}",
                         content=body or None,
                         headers={"Host": named, "User-Agent": USER_AGENT, "Accept-Encoding": "identity", **headers},
+                        timeout=httpx2.Timeout(None, connect=CONNECT_SECONDS if left else None),
                         extensions={"sni_hostname": host},
                     )
                     return await _reply(client, request, host, limit)
-                except httpx2.ConnectError as error:
+                except (httpx2.ConnectError, httpx2.ConnectTimeout) as error:
                     fault = _connect_fault(host, error)
                 except (httpx2.HTTPError, *_UNSPEAKABLE) as error:
                     raise WebFault(f"{host}: {str(error) or type(error).__name__}") from None

@@ -261,17 +261,17 @@ class Carrier:
         same (RFC 8689 §4.2.2), all others wait."""
         now = self._clock.wall()  # fixed: what becomes due meanwhile waits for the next probe, so this ends
         jobs = await self._claim_tls_optional(lane, now)
-        while jobs:
+        while jobs and not lane.is_leaving:
             connection = await self._connect_unprotected(lane, targets)
             if connection is None:
                 return
             has_begun = False
             try:
-                while jobs and connection.is_usable:
+                while jobs and connection.is_usable and not lane.is_leaving:
                     has_begun = True
                     if not await self._send(lane, connection, jobs):
                         return
-                    if not (jobs or lane.is_leaving or lane.gives_way):
+                    if not (jobs or lane.gives_way):
                         jobs = await self._claim_tls_optional(lane, now)
             finally:
                 lane.is_connected = False
@@ -279,8 +279,10 @@ class Carrier:
             if not has_begun:
                 return  # a session for nothing
 
-    async def _claim_tls_optional(self, lane: Lane, now: float) -> deque[_Job]:
-        leased_until = self._clock.wall() + self.lease
+    async def _claim_tls_optional(self, lane: Lane, latest: float) -> deque[_Job]:
+        """`latest`: what is due after that is left; a clock that was set back meanwhile makes nothing due again."""
+        wall = self._clock.wall()
+        now, leased_until = min(latest, wall), wall + self.lease
         letters = await self._database.write(
             lambda tx: queue.claim_tls_optional(
                 tx,

@@ -101,12 +101,14 @@ class CertificateKeys:
             await self._notice.take_away(self._hostname, standing.served.facts.key_digest, standing.next_digest)
         await self._workers.run(partial(self._shelf.drop_next_key, standing.plan.name))
 
-    async def replaced(self, plan: CertificatePlan, old: str, new: str) -> None:
-        """The key with one digest is served instead of the one with another: where we can write, DNS says so."""
+    async def replaced(self, plan: CertificatePlan, old: str, new: str, *, is_served: bool) -> None:
+        """The key with one digest is in the place of the one with another: where we can write, DNS says so.
+        `is_served`: it is served already; until then the record of the old one must stay (RFC 7671 §8.1)."""
         if plan == self._for_host:
             # It stands there already after a rollover, not where the key was changed at once.
             await self._notice.put(self._hostname, old, new)
-            await self._notice.take_away(self._hostname, new, old)
+            if is_served:
+                await self._notice.take_away(self._hostname, new, old)
 
     async def _served_key(self, plan: CertificatePlan) -> ServerKey | None:
         """For the first certificate. A key of another kind than the settings want is taken only where DNS tells of it;

@@ -381,10 +381,9 @@ class Certificates:
             await self._workers.run(partial(self._shelf.drop_next_key, plan.name))
         said = [told() for told in self._installed]
         self._log.info("certificate installed", certificate=plan.name, names=list(plan.names), new_key=uses_next)
-        # While the old key is still served, its record must stay (RFC 7671 §8.1).
-        is_served = not any(each is False for each in said)
-        if is_served and uses_next and served is not None:
-            await self._keys.replaced(plan, served.facts.key_digest, key_digest(key))
+        if uses_next and served is not None:
+            is_served = not any(each is False for each in said)
+            await self._keys.replaced(plan, served.facts.key_digest, key_digest(key), is_served=is_served)
 
     async def _revoke(self, standing: Standing, reason: Reason) -> Standing:
         """As it stands then. Nothing is written before the authority has said yes; asking again does no harm."""

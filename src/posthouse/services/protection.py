@@ -155,9 +155,10 @@ class Protection:
         if sts.allows(target.host):
             tls = "verify" if sts.mode is Mode.ENFORCE else "try-verify"
             return Guarded(replace(target, tls=tls, trust="MTA-STS", is_way_sure=True), policy)
-        trouble = TlsTrouble("validation-failure", "mtasts-policy-mx-mismatch", is_judged=True)
+        # Where a newer policy could not be had, that one may name the host.
+        trouble = TlsTrouble("validation-failure", "mtasts-policy-mx-mismatch", is_judged=not fetched.is_unsure)
         if sts.mode is Mode.TESTING:
-            return Guarded(target, policy, trouble)
+            return Guarded(target, policy, trouble, is_unsure=fetched.is_unsure)
         raise self._refused(target, policy, trouble, f"the MTA-STS policy of {proof.domain} does not name this host")
 
     # --- demands ----------------------------------------------------------------------------------

@@ -59,8 +59,8 @@ class Fetched:
 
     @property
     def is_unsure(self) -> bool:
-        """At another time there may be a policy."""
-        return self.policy is None and (self.is_silent or self.trouble is not None)
+        """At another time there may be a policy, or another one."""
+        return self.is_silent or self.trouble is not None
 
 
 NOTHING, SILENCE = Fetched(None), Fetched(None, is_silent=True)

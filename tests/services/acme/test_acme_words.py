@@ -45,6 +45,7 @@ from posthouse.services.acme.x509 import (
     take_chain,
 )
 from tests.fakes import EPOCH, FakeEntropy
+from tests.mailauth.certificates import NOW, issue
 
 DAY = 86400.0
 # RFC 7515 A.3.1
@@ -160,6 +161,21 @@ def test_a_chain_must_be_for_key_and_names() -> None:
         take_chain(pem, own, ["a.test", "b.test"], EPOCH)
     with pytest.raises(AcmeFault, match="no certificate"):
         take_chain(b"<html>", made, ["a.test"], EPOCH)
+
+
+@pytest.mark.parametrize(("begins", "ends", "fault"), [(-40, -1, AcmeFault), (1, 40, TooEarly), (-40, 40, None)])
+def test_the_signers_time_counts_and_that_of_those_above_it_does_not(
+    begins: float, ends: float, fault: type[AcmeFault] | None
+) -> None:
+    old = issue("root", is_ca=True, begins=-400, ends=-100)
+    leaf = issue("a.test", issue("signer", old, is_ca=True, begins=begins, ends=ends), names=["a.test"])
+    pem = b"".join(x509.load_der_x509_certificate(der).public_bytes(Encoding.PEM) for der in leaf.chain)
+    if fault is None:
+        assert take_chain(pem, leaf.key, ["a.test"], NOW) == pem
+        return
+    with pytest.raises(AcmeFault, match="is the clock right") as caught:
+        take_chain(pem, leaf.key, ["a.test"], NOW)
+    assert type(caught.value) is fault
 
 
 def test_a_chain_must_be_good_now() -> None:
