@@ -16,6 +16,7 @@ from posthouse.net.disk import PosixDisk
 from posthouse.services.acme.words import REASONS
 from posthouse.services.acme.x509 import challenge_certificate, key_digest, make_key, read_key
 from posthouse.services.certificate_shelf import CertificateShelf, State
+from posthouse.services.dns_records import Senders
 from tests.fakes import FakeEntropy
 
 from .conftest import Line
@@ -143,6 +144,21 @@ def test_dns_update_that_fails(line: Line) -> None:
     result = line.run("dns", "alice.test", "--update")
     assert result.exit_code == 1
     assert "failed     alice.test. MX 10 mail.alice.test.\n           -> 127.0.0.1: no usable answer" in result.stdout
+
+
+def test_dns_update_leaves_the_policy_alone_while_dns_is_silent(line: Line, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever else sends for the domain is not known, and their mail would be lost."""
+
+    async def silent(*_: object) -> Senders:
+        return Senders(is_known=False)
+
+    monkeypatch.setattr("posthouse.services.checkup.other_senders", silent)
+    settle(line, '[dns_update]\nserver = "127.0.0.1:1"\n')
+    told = json.loads(line.run("dns", "alice.test", "--update", "--json").stdout)
+    steps = {step["name"]: step for step in told["steps"]}
+    assert steps["_dmarc.alice.test"]["action"] == "kept"
+    assert steps["_dmarc.alice.test"]["note"].startswith("DNS does not say who else sends for the domain")
+    assert steps["_smtp._tls.alice.test"]["action"] == "failed"
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from posthouse.config import Settings, from_table
+from posthouse.config import FILE_NAME, Settings, from_table
 from posthouse.net.certificate import CertificateFault, ensure_self_signed, read_facts
 from posthouse.net.checks import local_checks
 from posthouse.services.checkup import Finding
@@ -43,6 +43,20 @@ def test_a_folder_open_to_others_is_a_warning(tmp_path: Path) -> None:
     assert level(look(tmp_path), "files") == "ok"
     tmp_path.chmod(0o750)
     assert level(look(tmp_path), "files") == "warning"
+
+
+def test_a_file_that_the_next_start_refuses_is_told_while_the_server_runs(tmp_path: Path) -> None:
+    """A reload of it changes nothing and says so in the log alone."""
+    path = tmp_path / FILE_NAME
+    path.write_text('hostname = "mail.alice.test"\n')
+    assert not [each for each in look(tmp_path, is_serving=True) if each.area == "config"]
+    path.write_text('hostname = "mail.alice.test"\n[queue]\nhistory = "7d"\nwarn = "x"\n[smpt]\n')
+    found = [each for each in look(tmp_path, is_serving=True) if each.area == "config"]
+    assert [(each.level, each.text.split(": ")[1]) for each in found] == [("error", "queue.warn"), ("error", "smpt")]
+    path.write_text('hostname = "mail.alice.test"\n[queue]\nhistory = "7d"\n')
+    [finding] = [each for each in look(tmp_path, is_serving=True) if each.area == "config"]
+    assert "write 21d or more, or switch forwarding.srs off" in finding.text
+    assert not [each for each in look(tmp_path) if each.area == "config"], "the command itself has read it"
 
 
 def test_a_disk_below_the_reserve_is_an_error(tmp_path: Path) -> None:

@@ -127,6 +127,9 @@ async def test_where_others_send_too_reports_come_first() -> None:
         ("v=spf1 mx a/24 -all", "a/24"),
         ("v=spf1 exists:%{i}.list.test -all", "exists:%{i}.list.test"),
         ("v=spf1 mx ip4:nonsense exp=why.test -all", ""),
+        ("v=spf1 mx ?all", ""),
+        ("v=spf1 mx all", "all"),
+        ("v=spf1 mx +all", "all"),
     ],
 )
 async def test_who_else_sends_stands_in_spf(spf: str, other: str) -> None:
@@ -141,11 +144,20 @@ async def test_who_else_sends_stands_in_spf(spf: str, other: str) -> None:
         assert await other_senders(dns, DOMAIN, surroundings) == Senders(other, are_judged=bool(other) and are_judged)
 
 
-async def test_dns_that_does_not_answer_knows_no_other_senders() -> None:
+async def test_dns_that_does_not_answer_is_not_taken_for_nobody() -> None:
     dns = FakeResolver()
+    dns.host(HOST, ADDRESS)
     dns.text(DOMAIN, b"v=spf1 include:news.test -all")
     dns.broken.add(f"_dmarc.{DOMAIN}")
-    assert await other_senders(dns, DOMAIN, around()) == Senders()
+    senders = await other_senders(dns, DOMAIN, around())
+    assert senders == Senders("include:news.test", is_known=False)
+    [record] = [each for each in await records(senders=senders) if each.name == f"_dmarc.{DOMAIN}"]
+    assert "p=none" in record.value, "what is known of them counts"
+    dns.broken.add(DOMAIN)
+    senders = await other_senders(dns, DOMAIN, around())
+    assert senders == Senders(is_known=False)
+    [record] = [each for each in await records(senders=senders) if each.name == f"_dmarc.{DOMAIN}"]
+    assert "p=none first if they do" in record.why
 
 
 async def test_a_smart_host_must_pass_spf() -> None:

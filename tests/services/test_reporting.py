@@ -9,6 +9,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from structlog.testing import capture_logs
 
 from posthouse.mail.address import parse_address
 from posthouse.ports import Conflict, ResolverFault, StoreFault, Transaction
@@ -252,6 +253,27 @@ async def test_a_preview_changes_nothing() -> None:
     ]
     assert len(world.counts.entries) == 3
     assert world.post.posted == []
+
+
+async def test_what_is_given_up_without_a_try_is_told_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reporting, "LATE_SECONDS", 0.0)
+    made_up = [f"x{number}.liar.test" for number in range(MAX_SILENT + 5)]
+    clock = SetClock()
+    world = World(clock, *((TODAY - 1, name) for name in made_up))
+    world.counts.faults = dict.fromkeys(made_up, ResolverFault("no answer"))
+    plain = world.post.post
+
+    async def post(draft: Draft, sender: Sender, *, is_last: bool) -> list[SentReport]:
+        return [replace(row, result="nobody") for row in await plain(draft, sender, is_last=is_last)]
+
+    world.post.post = post  # type: ignore[method-assign]
+    clock.now = world.reporting.due_at(TODAY) + RETRY_FOR - 1
+    with capture_logs() as told:
+        assert (await world.reporting.send()).waiting == len(made_up)
+        clock.now += 2
+        assert (await world.reporting.send()).waiting == 0
+    assert world.counts.entries == set()
+    assert [line["n"] for line in told if "are given up" in line["event"]] == [5]
 
 
 async def test_a_preview_holds_no_more_than_fits_into_memory(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -57,6 +57,18 @@ async def test_a_dry_run_changes_nothing(updates: Updates) -> None:
     assert await updates.noted() == []
 
 
+@pytest.mark.parametrize("replaces", [False, True])
+async def test_a_policy_that_hangs_on_silent_dns_stays_as_it_is(updates: Updates, replaces: bool) -> None:
+    """p=none was put there for other senders; p=quarantine in its place would lose their mail while DNS is silent."""
+    mild, strict = (DnsRecord(f"_dmarc.{DOMAIN}", "TXT", f"v=DMARC1; p={word}", "") for word in ("none", "quarantine"))
+    assert await updates.run(mild) == ["add TXT"]
+    steps = await updates.update.run(DOMAIN, [MX, strict], replaces=replaces, unsure=[strict.name])
+    assert [(step.action, step.kind) for step in steps] == [("kept", "TXT"), ("add", "MX")]
+    assert "try again later" in steps[0].note
+    assert updates.zone.values(strict.name, "TXT") == [mild.value]
+    assert await updates.run(MX, strict) == ["there MX", "remove TXT", "add TXT"], "it was not forgotten"
+
+
 async def test_what_is_not_wanted_any_more_goes_if_it_is_ours(updates: Updates) -> None:
     updates.zone.put(TLSA.name, "TLSA", "3 1 1 " + "CD" * 32)
     await updates.run(*ALL)

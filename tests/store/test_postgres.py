@@ -130,3 +130,11 @@ async def test_the_houses_own_schema_applies_and_its_snapshot_is_the_same_schema
     applied = copy.execute("SELECT number, checksum FROM migration ORDER BY number").fetchall()
     copy.close()
     assert applied == [(migration.number, migration.checksum) for migration in packaged()]
+
+
+@pytest.mark.interop
+async def test_a_key_that_is_too_long_is_the_fault_of_its_unit(database: PostgresDatabase) -> None:
+    """Not one of the machine, after which everybody tries again: nothing would ever come of that."""
+    long = "".join(chr(0x4E00 + number) for number in range(5000))
+    results = await outcomes(*(database.write(say(text)) for text in ("one", long, "two")))
+    assert fault_words(results) == ["ok", "ProgramLimitExceeded", "ok"]

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import random
 from dataclasses import replace
 
 import pytest
@@ -83,6 +84,26 @@ async def test_nobody_takes_the_name_of_anothers_report() -> None:
     assert await keep(database, squatter, []) == ""
     assert await keep(database, REPORT, SOURCES) == ""
     assert await keep(database, squatter, []) == "it has come before"
+
+
+async def test_names_of_any_letters_fit_into_a_key() -> None:
+    """PostgreSQL takes 2,700 octets (tests/interop/test_sql.py runs this there)."""
+    database = PlainDatabase()
+    letters = random.Random(1)
+    names = ["".join(chr(letters.randint(0x10000, 0x10FFFF)) for _ in range(300)) for _ in range(3)]
+    report = replace(
+        REPORT,
+        domain=reports_received.cut_name(names[0]),
+        organization=names[1],
+        report_id=names[2],
+        sender="a." * 120 + "liar.test",
+    )
+    assert await keep(database, report, SOURCES) == ""
+    assert await keep(database, report, SOURCES) == "it has come before"
+    (found,) = await database.read(lambda reader: reports_received.listed(reader, page=10))
+    for name, kept in zip(names, (found.domain, found.organization, found.report_id), strict=True):
+        assert kept == name[: reports_received.MAX_NAME // 4]
+    assert reports_received.cut_name("grüße") == "grüße"
 
 
 async def test_a_day_of_strangers_has_a_bound(monkeypatch: pytest.MonkeyPatch) -> None:

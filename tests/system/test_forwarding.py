@@ -219,6 +219,24 @@ async def test_who_asks_for_a_sender_hears_that_it_is_there_and_can_send_nothing
     assert len(sink.letters) == 1
 
 
+async def test_a_probe_that_finds_nobody_keeps_no_other_recipient_waiting(
+    serve: Callable[..., Any], sink: Sink, dns: FakeResolver
+) -> None:
+    """452 would bring the letter back with the same recipients in the same order, until it is given up."""
+    post = await serve()
+    dns.text("bob.test", b"v=spf1 ip4:192.0.2.1 -all")
+    dns.text("_dmarc.bob.test", b"v=DMARC1; p=none")
+    assert (await send(post, compose("ghost@bob.test"), sender="ghost@bob.test")).startswith("250")
+    await passed_on(sink)
+    back = sink.senders[0].removeprefix("MAIL FROM:<").removesuffix(">")
+    assert back.startswith("SRS0=")
+    async with await post.smtp() as wire:
+        assert (await wire.ask("MAIL FROM:<a@author.test>")).startswith("250")
+        assert (await wire.ask(f"RCPT TO:<{back}>")).startswith("550 5.1.1")
+        assert (await wire.ask("RCPT TO:<bob@bob.test>")).startswith("250")
+        assert (await wire.ask("DATA")).startswith("354")
+
+
 async def test_a_long_sender_is_found_by_the_letter(serve: Callable[..., Any], sink: Sink, dns: FakeResolver) -> None:
     post = await serve()
     long = "bounces-" + "x" * 50 + "@author.test"

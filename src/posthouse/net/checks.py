@@ -9,7 +9,7 @@ import stat
 from collections.abc import Callable
 from pathlib import Path
 
-from posthouse.config import Listen, Settings
+from posthouse.config import FILE_NAME, ConfigError, Listen, Settings, load
 from posthouse.net.certificate import issued_files, read_facts
 from posthouse.net.sockets import ListenAddress, ListenFault, close_sockets, open_sockets, parse_listen_address
 from posthouse.net.tls import CertificateFiles, why_unusable
@@ -26,12 +26,23 @@ def local_checks(
 ) -> list[Callable[[], list[Finding]]]:
     """`is_serving`: the listeners of the settings should answer; else their ports should be free."""
     return [
+        lambda: _file(folder) if is_serving else [],
         lambda: _folder(folder),
         lambda: _space(folder, settings, disk),
         lambda: _certificates(folder, settings, clock),
         lambda: _listeners(settings),
         lambda: _ports(settings, is_serving),
     ]
+
+
+def _file(folder: Path) -> list[Finding]:
+    """A server that is not running has read it for this very question."""
+    try:
+        load(folder)
+    except ConfigError as error:
+        remedy = f"mend {FILE_NAME}; the server goes on with what it said before, and cannot be started again"
+        return [Finding("config", "error", problem, remedy) for problem in error.problems]
+    return []
 
 
 def _folder(folder: Path) -> list[Finding]:

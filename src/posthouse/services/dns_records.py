@@ -47,10 +47,12 @@ class DnsRecord:
 @dataclass(frozen=True, slots=True)
 class Senders:
     """`other`: what the domain's SPF lets send beside this host, "" for nothing. `are_judged`: its DMARC policy already
-    asks for more than reports, so that its owner knows that theirs passes."""
+    asks for more than reports, so that its owner knows that theirs passes. `is_known` False: DNS has not said all of
+    it, and the policy that stands there may have a reason."""
 
     other: str = ""
     are_judged: bool = False
+    is_known: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,12 +135,19 @@ def _mechanism(host: str) -> str:
         return f"a:{host}"
 
 
+def policy_name(domain: str) -> str:
+    """Where its DMARC record is (RFC 9989 §4.5)."""
+    return f"_dmarc.{domain}"
+
+
 def _policies(domain: str, around: Surroundings) -> Iterable[DnsRecord]:
     reports = around.reports_for(domain)
     why = "what to do with mail that is not signed (DMARC, RFC 9989)"
     if not around.senders.other:
         # Strict for SPF: a server of the same organization that passes a forged letter on vouches for none of ours.
         value = f"v=DMARC1; p=quarantine; aspf=s; rua=mailto:{reports}"
+        if not around.senders.is_known:
+            why += "; DNS does not say now whether others send for the domain: p=none first if they do"
     elif around.senders.are_judged:
         value = f"v=DMARC1; p=quarantine; rua=mailto:{reports}"
     else:
@@ -148,7 +157,7 @@ def _policies(domain: str, around: Surroundings) -> Iterable[DnsRecord]:
             f"tell of mail that is not signed (DMARC, RFC 9989): SPF names other senders ({around.senders.other});"
             " p=quarantine when reports say that theirs passes"
         )
-    yield DnsRecord(f"_dmarc.{domain}", "TXT", value, why, is_advice=True)
+    yield DnsRecord(policy_name(domain), "TXT", value, why, is_advice=True)
     elsewhere = reports.rpartition("@")[2]
     if elsewhere != domain:
         why = f"{elsewhere} takes reports about {domain} (RFC 9990 §4)"

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Who else sends for a domain, as its present SPF record says: a policy against unsigned mail would hit them first.
 
-Invariant: DNS that does not answer means that nobody is known; nothing waits for it long.
+Invariant: DNS that does not answer is told as such, and is not taken for nobody; nothing waits for it long.
 """
 
 from __future__ import annotations
@@ -16,10 +16,11 @@ from posthouse.services.dns_records import Senders, Surroundings
 
 DNS_SECONDS = 5.0  # for all questions: `posthouse dns` also works where there is no network yet
 _OURS = ("mx", "a")  # of the domain itself
-_NOBODY = ("all", "exp=", "v=spf1")
+_NOBODY = ("exp=", "v=spf1")
 
 
 async def other_senders(resolver: Resolver, domain: str, around: Surroundings) -> Senders:
+    other = ""
     try:
         async with asyncio.timeout(DNS_SECONDS):
             terms = [term for text in await _texts(resolver, domain) for term in _terms(text)]
@@ -30,7 +31,7 @@ async def other_senders(resolver: Resolver, domain: str, around: Surroundings) -
             other = next((term for term in terms if not _is_known(term, hosts, addresses)), "")
             return Senders(other, are_judged=bool(other) and await _has_policy(resolver, domain))
     except (ResolverFault, TimeoutError):
-        return Senders()
+        return Senders(other, is_known=False)
 
 
 def _terms(text: bytes) -> list[str]:

@@ -103,28 +103,28 @@ class _Arrival(MailTransaction):
     async def admit(self, path: ForwardPath) -> Recipient:
         if self._is_probe:
             raise Refusal(TOO_MANY_RECIPIENTS, "Send to other recipients apart from an address that takes only reports")
-        resolution = await self._resolve(path.address)
+        resolution, is_probe = await self._resolve(path.address)
         if not resolution.domain_is_local:
             raise Refusal(NOT_AUTHORIZED, "Relaying denied: that domain is not served here")
         if resolution.status is not None:
             raise Refusal(resolution.status, refusal_text(resolution.status))
         await check_room(self._office.acceptance, resolution, self.reverse_path.size)
+        self._is_probe = is_probe
         return Recipient(path, resolution)
 
-    async def _resolve(self, address: Address) -> Resolution:
-        """Raises Refusal."""
+    async def _resolve(self, address: Address) -> tuple[Resolution, bool]:
+        """Who is behind it, and whether it is asked about by somebody who may send it nothing. Raises Refusal."""
         forwarding = self._office.forwarding
         back = None if forwarding is None else await forwarding.resolve(address)
         if back is None:
-            return await self._office.directory.resolve(address)
+            return await self._office.directory.resolve(address), False
         # RFC 3464 §2: reports have the null reverse-path, and RFC 3834 §3.3 wants it of automatic answers. Some hosts
         # ask for a sender under a name of their own before they take a letter from it, and go no further than RCPT:
         # they hear that it is there, as long as no other recipient would have to share the answer to DATA.
-        if not self.reverse_path.is_null:
-            if self.recipients:
-                raise Refusal(NOT_AUTHORIZED, ONLY_REPORTS)
-            self._is_probe = True
-        return back
+        is_probe = not self.reverse_path.is_null
+        if is_probe and self.recipients:
+            raise Refusal(NOT_AUTHORIZED, ONLY_REPORTS)
+        return back, is_probe
 
     def incoming(self) -> IncomingLetter:
         if self._is_probe:

@@ -192,7 +192,7 @@ def _row(report: Report, sender: str, waiting: Waiting) -> tuple[ReceivedReport,
     row = ReceivedReport(
         id=0,
         kind=kind,
-        domain=domain[: reports_received.MAX_NAME],
+        domain=reports_received.cut_name(domain),
         organization=report.organization,
         report_id=report.report_id,
         sender=sender,

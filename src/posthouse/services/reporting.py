@@ -46,13 +46,14 @@ class Run:
 
 @dataclass(slots=True)
 class _Round:
-    """A run while it goes on. `silent`: faults by organization."""
+    """A run while it goes on. `silent`: faults by organization; `untried`: reports given up for want of time."""
 
     sender: Sender
     now: float
     spacing: float
     sent: list[SentReport] = field(default_factory=list)
     waiting: int = 0
+    untried: int = 0
     silent: Counter[str] = field(default_factory=Counter)
 
 
@@ -120,6 +121,8 @@ class Reporting:
             end = self._clock.monotonic() + LATE_SECONDS
             for entry in late:
                 await self._tell(turn, *entry, in_time=self._clock.monotonic() < end)
+            if turn.untried:  # one line: strangers can make up as many as a day has room for
+                self._log.warning("reports are given up, others of their organizations took the time", n=turn.untried)
             await self._purge(now)
             return Run(tuple(turn.sent), turn.waiting)
 
@@ -148,6 +151,7 @@ class Reporting:
             if in_time:
                 rows = await self._send_one(reporter, day, domain, turn.sender, is_last=is_last)
             elif is_last:
+                turn.untried += 1
                 rows = await self._give_up(reporter, day, domain)
         except (StoreFault, asyncio.CancelledError):
             raise

@@ -7,7 +7,7 @@ and contradicts it is told and left alone, unless the operator says otherwise. A
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -54,14 +54,26 @@ class ZoneUpdate:
         self._clock = clock
 
     async def run(
-        self, domain: str, records: Sequence[DnsRecord], *, is_dry: bool = False, replaces: bool = False
+        self,
+        domain: str,
+        records: Sequence[DnsRecord],
+        *,
+        is_dry: bool = False,
+        replaces: bool = False,
+        unsure: Collection[str] = (),
     ) -> list[Step]:
-        """`is_dry`: only say what would be done. `replaces`: remove what others have put there and contradicts ours."""
+        """`is_dry`: only say what would be done. `replaces`: remove what others have put there and contradicts ours.
+        `unsure`: names whose records hang on what DNS does not say now; whatever stands there stays."""
         wanted = wanted_in_zones(records)
+        held = [each for each in wanted if each.name in unsure]
+        wanted = [each for each in wanted if each not in held]
         ours = await self._database.read(lambda reader: zone_records.of_domain(reader, domain))
+        ours = [each for each in ours if each.name not in unsure]
         names = dict.fromkeys([*(each.name for each in wanted), *(each.name for each in ours)])
         by_zone: dict[str, set[str]] = {}
-        steps: list[Step] = []
+        steps = [
+            _step("kept", each, "DNS does not say who else sends for the domain; try again later") for each in held
+        ]
         for name in names:
             try:
                 by_zone.setdefault(await self._editor.zone_of(name), set()).add(name)

@@ -27,7 +27,8 @@ MAX_UNREAD = 1_000  # letters remembered that could not be read as reports
 # Octets of what a report says beside numbers, of all and for each source; what is beyond is forgotten: a stranger
 # can pack 16 MB of text into a letter of 20 KB.
 MAX_DETAILS, FACTS_PER_SOURCE = 4_000, 500
-MAX_NAME = 255  # characters of a name that a report is found by
+# Octets of each name that a report is found by: PostgreSQL takes 2,700 in a key, all of them together.
+MAX_NAME = 255
 
 _COLUMNS = (
     "id, kind, domain, organization, report_id, sender, begin_at, end_at, at, letter, passed, failed, sources, details"
@@ -167,17 +168,22 @@ def crowded(reader: Reader, sender: str, at: float) -> str:
     return ""
 
 
+def cut_name(text: str) -> str:
+    """The beginning of a name that a stranger has chosen, as much as is kept."""
+    return text.encode("utf-8", "replace")[:MAX_NAME].decode("utf-8", "ignore")
+
+
 def keep(tx: Transaction, report: ReceivedReport, sources: Sequence[Source]) -> str:
-    """Keep it with its largest sources; "" when it is kept, else why not. `report.id`, `.passed`, `.failed` and
-    `.sources` are given here."""
+    """Keep it with its largest sources; "" when it is kept, else why not. `report.domain` and `.sender` are names of
+    domains, MAX_NAME octets at most; `.id`, `.passed`, `.failed` and `.sources` are given here."""
     known = tx.row(
         "SELECT id FROM report_received WHERE kind = :kind AND domain = :domain AND sender = :sender"
         " AND organization = :organization AND report_id = :report_id",
         kind=report.kind,
         domain=report.domain,
         sender=report.sender,
-        organization=report.organization[:MAX_NAME],
-        report_id=report.report_id[:MAX_NAME],
+        organization=cut_name(report.organization),
+        report_id=cut_name(report.report_id),
     )
     if known is not None:
         return "it has come before"  # RFC 9990 §3.5.4
@@ -189,8 +195,8 @@ def keep(tx: Transaction, report: ReceivedReport, sources: Sequence[Source]) -> 
         id=ident,
         kind=report.kind,
         domain=report.domain,
-        organization=report.organization[:MAX_NAME],
-        report_id=report.report_id[:MAX_NAME],
+        organization=cut_name(report.organization),
+        report_id=cut_name(report.report_id),
         sender=report.sender,
         begin_at=report.begin_at,
         end_at=report.end_at,

@@ -14,7 +14,7 @@ from posthouse.edges.control import wire
 from posthouse.edges.control.office import Office
 from posthouse.edges.control.routing import body_of, domain_name, route
 from posthouse.outcome import BAD_DOMAIN, INVALID_COMMAND, Refusal
-from posthouse.services.dns_records import DnsRecord, Surroundings, wanted_records, zone_text
+from posthouse.services.dns_records import DnsRecord, Surroundings, policy_name, wanted_records, zone_text
 from posthouse.store.directory import said
 from posthouse.store.keys import KeyInfo
 
@@ -62,10 +62,13 @@ class _DomainsApi:
     async def update_dns(self, request: Request) -> Any:
         """Put the records into the zone; the answer says what was done with each."""
         body = await body_of(request, bodies.ZoneChange)
-        domain, _, records = await records_of(self._office, request.path_params["name"])
+        domain, around, records = await records_of(self._office, request.path_params["name"])
         if self._office.zone_update is None:
             raise Refusal(INVALID_COMMAND, "there is no zone to write to: see [dns_update] in posthouse.toml")
-        return await self._office.zone_update.run(domain, records, is_dry=body.dry_run, replaces=body.replace)
+        unsure = () if around.senders.is_known else (policy_name(domain),)
+        return await self._office.zone_update.run(
+            domain, records, is_dry=body.dry_run, replaces=body.replace, unsure=unsure
+        )
 
     async def list_keys(self, request: Request) -> Any:
         found = await self._office.key_rotation.keys_of(domain_name(request.path_params["name"]))

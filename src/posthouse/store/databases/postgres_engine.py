@@ -64,6 +64,8 @@ def translate(error: Exception) -> Exception:
     """The driver's error in the words of the ports; what is a fault of the statement stays as it is."""
     if isinstance(error, errors.DiskFull):
         return StoreFault(f"the database failed: {error}", is_full=True)
+    if isinstance(error, errors.ProgramLimitExceeded):
+        return error  # psycopg calls it operational, but a key that is too long fails for ever
     if isinstance(error, psycopg.IntegrityError):
         return Conflict(str(error).strip())
     if isinstance(error, (psycopg.OperationalError, psycopg.InterfaceError, psycopg.InternalError)):
