@@ -94,9 +94,7 @@ class Audit:
         reports = [row for row in self._books[server].sent if (row.kind, row.domain) == ("tls", domain)]
         letters = {row.letter for row in reports if row.letter is not None}
         posted = sum(day_of(row.at - EPOCH) == day for row in reports)
-        tries = sum(
-            each.letter in letters and day_of(each.at - EPOCH) == day for each in self._rows[server].attempts
-        )
+        tries = sum(each.letter in letters and day_of(each.at - EPOCH) == day for each in self._rows[server].attempts)
         return max(posted, tries)
 
     def _delivery(self, server: str, row: SentRow, found: Seen, what: str) -> Iterator[Finding]:
