@@ -18,10 +18,11 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse
 from starlette.routing import Route
 
-from posthouse.net import privileges
+from posthouse.net import privileges, tls
 from posthouse.net.certificate import (
     RENEW_DAYS,
     SELF_SIGNED_DAYS,
+    CertificateFacts,
     CertificateFault,
     ensure_self_signed,
     read_facts,
@@ -29,7 +30,7 @@ from posthouse.net.certificate import (
 from posthouse.net.http import HttpFault, HttpServer
 from posthouse.net.sockets import ListenFault, open_sockets
 from posthouse.net.systemd import Notifier, inherited_sockets
-from posthouse.net.tls import TICKET_KEY_SECONDS, CertificateFiles, CertificateStore
+from posthouse.net.tls import RETRY_SECONDS, TICKET_KEY_SECONDS, CertificateFiles, CertificateStore
 from tests.net.conftest import NOW, make_files
 from tests.net.echo import within
 
@@ -127,7 +128,7 @@ def test_unknown_users_and_root_are_refused() -> None:
 def test_root_becomes_the_user_for_good(tmp_path: Path) -> None:
     program = """
 import os, sys
-from posthouse.net import privileges
+from posthouse.net import privileges, tls
 privileges.drop(privileges.find_identity("nobody"))
 privileges.drop(privileges.find_identity("nobody"))
 print(os.getresuid(), os.getgroups() == [os.getgid()], oct(os.umask(0)))
@@ -221,6 +222,31 @@ def test_a_broken_certificate_keeps_no_other_from_being_renewed(tmp_path: Path) 
     make_files(renewed, "new.example.test")
     assert not store.refresh(), "not all is taken"
     assert [each.names for each in store.facts] == [("old.example.test",), ("new.example.test",)]
+
+
+def test_a_certificate_that_could_not_be_read_for_a_while_is_tried_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = HandClock()
+    files = make_files(tmp_path, "old.example.test")
+    other = tmp_path / "other"
+    other.mkdir()
+    store = CertificateStore([files, make_files(other, "other.example.test")], clock)
+    make_files(tmp_path, "new.example.test")
+    real = tls.read_facts
+
+    def exhausted(path: Path) -> CertificateFacts:
+        if path == files.certificate:
+            raise CertificateFault("too many open files")
+        return real(path)
+
+    monkeypatch.setattr(tls, "read_facts", exhausted)
+    assert not store.refresh()
+    monkeypatch.undo()
+    assert not store.refresh(), "nothing has changed since, and it is no time yet"
+    clock.now += RETRY_SECONDS + 1
+    assert store.refresh()
+    assert store.facts[0].names == ("new.example.test",)
 
 
 def test_ticket_keys_do_not_get_old(tmp_path: Path) -> None:

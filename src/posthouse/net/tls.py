@@ -31,6 +31,8 @@ _log = logger("tls")
 CIPHERS = "ECDHE+AESGCM:ECDHE+CHACHA20:DHE+AESGCM:!aNULL"
 # Keys of session tickets are as old as their context. A day bounds what a stolen one opens (RFC 9325 §3.4).
 TICKET_KEY_SECONDS = 24 * 3600.0
+# Until files that could not be used are tried again though they look as before: descriptors may have been short.
+RETRY_SECONDS = 900.0
 # Seconds for the peer's close_notify. Many never send it.
 SHUTDOWN_SECONDS = 5.0
 # Octets waiting for a slow reader before we stop; a TLS transport copies, so this is memory per connection.
@@ -93,9 +95,9 @@ class CertificateStore:
         files is what is served.
 
         In place of a file that cannot be used (half written, say) what was loaded from it before is served on, so that
-        it keeps no other from being renewed; it is logged, and tried again when it changes.
+        it keeps no other from being renewed; it is logged, and tried again when it changes or after RETRY_SECONDS.
         """
-        is_old = self._clock.monotonic() - self._loaded_at > TICKET_KEY_SECONDS
+        is_old = self._clock.monotonic() - self._loaded_at > (TICKET_KEY_SECONDS if self._is_whole else RETRY_SECONDS)
         if not is_old and self._stamps() == self._seen:
             return self._is_whole
         try:
