@@ -72,6 +72,31 @@ async def test_the_committer_gets_everything_that_waits_in_order_in_one_thread()
     await workers.close()
 
 
+@pytest.mark.parametrize("is_held", [True, False])
+async def test_what_a_busy_loop_hands_in_soon_shares_a_batch(monkeypatch: pytest.MonkeyPatch, *, is_held: bool) -> None:
+    """But not where its turns take long, or are without end."""
+    monkeypatch.setattr(workers_module, "HELD_SECONDS", 3600.0 if is_held else 0.0)
+    monkeypatch.setattr(workers_module, "HELD_TURNS", workers_module.HELD_TURNS if is_held else 10**9)
+    workers = ThreadWorkers()
+    batches: list[list[int]] = []
+    seen = {number: asyncio.get_running_loop().create_future() for number in (1, 2)}
+
+    def commit(batch: list[int]) -> None:
+        batches.append(batch)
+        workers.call_back([partial(seen[number].set_result, None) for number in batch])
+
+    hand_in = workers.committer(commit)
+    hand_in(1)
+    for _ in range(3):
+        await asyncio.sleep(0)
+    if not is_held:
+        await seen[1]
+    hand_in(2)
+    await seen[2]
+    assert [batch for batch in batches if batch] == ([[1, 2]] if is_held else [[1], [2]])
+    await workers.close()
+
+
 async def test_a_quiet_committer_is_asked_once_to_do_idle_work(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(workers_module, "IDLE_SECONDS", 0.001)
     workers = ThreadWorkers()

@@ -30,6 +30,40 @@ POOL_SIZES: Mapping[str, int] = {
 # server never sees it, short enough that the write-ahead log is small soon after a burst.
 IDLE_SECONDS = 0.5
 
+# Turns of the loop for which work for a committer is held, so that what a busy loop is about to hand in shares its
+# batch: each batch costs two syncs, tens of writes, and a fight for the interpreter with each statement. An idle loop
+# makes them in some fifty microseconds. Measured with 10 and 50 sessions: 15 % more letters (docs/performance.md).
+HELD_TURNS = 8
+# Seconds that turns may take for this; they are long where hundreds of sessions are busy at once.
+HELD_SECONDS = 0.02
+
+
+class _Entrance:
+    """Through which the loop hands work to a committer's thread, in order."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, waiting: queue.SimpleQueue[list[Any]]) -> None:
+        self._loop = loop
+        self._waiting = waiting
+        self._held: list[Any] = []
+        self._until = 0.0
+
+    def hand_in(self, item: Any) -> None:
+        self._held.append(item)
+        if len(self._held) == 1:
+            self._until = self._loop.time() + HELD_SECONDS
+            self._loop.call_soon(self._turn, HELD_TURNS)
+
+    def pass_on(self) -> None:
+        if self._held:
+            self._waiting.put(self._held)
+            self._held = []
+
+    def _turn(self, left: int) -> None:
+        if left > 1 and self._loop.time() < self._until:
+            self._loop.call_soon(self._turn, left - 1)
+        else:
+            self.pass_on()
+
 
 class ThreadWorkers:
     """Threads on the running loop; construct it in the loop's thread."""
@@ -38,7 +72,7 @@ class ThreadWorkers:
         self._loop = asyncio.get_running_loop()
         self._sizes = dict(sizes)
         self._pools: dict[str, ThreadPoolExecutor] = {}
-        self._committers: list[tuple[threading.Thread, queue.SimpleQueue[Any]]] = []
+        self._committers: list[tuple[threading.Thread, _Entrance]] = []
         self._log = telemetry.logger("workers")
 
     async def run(self, function: Callable[[], T], *, pool: str = "disk") -> T:
@@ -49,23 +83,25 @@ class ThreadWorkers:
         return await self._loop.run_in_executor(threads, function)
 
     def committer(self, commit: Callable[[list[Any]], None]) -> Callable[[Any], None]:
-        waiting: queue.SimpleQueue[Any] = queue.SimpleQueue()
+        waiting: queue.SimpleQueue[list[Any]] = queue.SimpleQueue()
         # A daemon: should the program end without `close`, it ends as in a power cut, which the store survives.
         thread = threading.Thread(target=self._commit_all, args=(commit, waiting), name="committer", daemon=True)
-        self._committers.append((thread, waiting))
+        entrance = _Entrance(self._loop, waiting)
+        self._committers.append((thread, entrance))
         thread.start()
-        return waiting.put
+        return entrance.hand_in
 
-    def _commit_all(self, commit: Callable[[list[Any]], None], waiting: queue.SimpleQueue[Any]) -> None:
+    def _commit_all(self, commit: Callable[[list[Any]], None], waiting: queue.SimpleQueue[list[Any]]) -> None:
         is_idle = True
         while True:
             try:
-                batch = [waiting.get(timeout=None if is_idle else IDLE_SECONDS)]
+                batch = waiting.get(timeout=None if is_idle else IDLE_SECONDS)
             except queue.Empty:
                 is_idle = True
                 self._guarded(commit, [])
                 continue
-            batch.extend([waiting.get_nowait() for _ in range(waiting.qsize())])
+            for _ in range(waiting.qsize()):
+                batch.extend(waiting.get_nowait())
             is_idle = False
             if None not in batch:
                 self._guarded(commit, batch)
@@ -94,8 +130,9 @@ class ThreadWorkers:
 
     async def close(self) -> None:
         """End all threads after the work that was handed in."""
-        for _, waiting in self._committers:
-            waiting.put(None)
+        for _, entrance in self._committers:
+            entrance.hand_in(None)
+            entrance.pass_on()
         threads = [thread for thread, _ in self._committers]
         self._committers.clear()
         pools = list(self._pools.values())
