@@ -2,8 +2,8 @@
 """Group commit: everything that waits becomes one transaction, two syncs for all.
 
 Invariant: a unit is answered with success only after its records and its rows are both synced; a unit that
-fails takes nothing of the others with it. A batch is what came in during the last sync, and in the few turns of the loop
-for which net/workers.py holds work; there is no timer.
+fails takes nothing of the others with it. A batch is what came in during the last sync, and in the few turns of the
+loop for which net/workers.py holds work; there is no timer.
 
 Order: BEGIN; each unit in its own savepoint; one write of the survivors' records behind the tail; fdatasync;
 COMMIT (synchronous=FULL); the answers, with one wake-up of the loop.
