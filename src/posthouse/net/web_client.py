@@ -35,7 +35,7 @@ _NAT64 = ipaddress.IPv6Network("64:ff9b::/96")  # RFC 6052 §2.1: an IPv4 addres
 class HttpsClient:
     def __init__(self, resolver: Resolver, *, ca_file: str | None = None, only_public: bool = False) -> None:
         """`ca_file`: certificates to trust instead of the system's. `only_public`: for addresses that strangers choose:
-        names alone, and none that leads to this machine or into a private network."""
+        names alone, and none that leads to a loopback address or into a private network."""
         self._resolver = resolver
         self._ca_file = ca_file
         self._only_public = only_public
