@@ -9,7 +9,9 @@ import warnings
 
 import pytest
 
+from posthouse.net.workers import POOL_SIZES
 from posthouse.sim.loop import Deadlock, Life, WorldLoop, current_life
+from posthouse.sim.machine import COSTS
 
 
 @pytest.fixture
@@ -163,3 +165,7 @@ def test_a_task_that_dies_unseen_is_a_fault(loop: WorldLoop) -> None:
     loop.run(main())
     assert len(loop.faults) == 1
     assert "unseen" in loop.faults[0]
+
+
+def test_the_machine_of_a_world_has_every_pool_of_workers() -> None:
+    assert set(COSTS) == set(POOL_SIZES)
