@@ -32,7 +32,7 @@ IDLE_SECONDS = 0.5
 
 # Turns of the loop for which work for a committer is held, so that what a busy loop is about to hand in shares its
 # batch: each batch costs two syncs, tens of writes, and a fight for the interpreter with each statement. An idle loop
-# makes them in some fifty microseconds. Measured with 10 and 50 sessions: 15 % more letters (docs/performance.md).
+# makes them in some fifteen microseconds. In a trial at 10 and 50 sessions: 15 % more letters (docs/performance.md).
 HELD_TURNS = 8
 # Seconds that turns may take for this; they are long where hundreds of sessions are busy at once.
 HELD_SECONDS = 0.02
